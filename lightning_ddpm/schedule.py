@@ -1,0 +1,108 @@
+"""The forward process: how much signal and how much noise is left at each time step."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lightning_ddpm.shapes import Images, PerSample, TimeSteps, expand_like
+
+
+class NoiseSchedule(nn.Module):
+    r"""The forward process :math:`q`, given by its variances :math:`\beta_1 \dots \beta_T`.
+
+    .. math::
+        q(x_t \mid x_0) = \mathcal N(x_t; \alpha_t x_0, \sigma_t^2 I), \quad
+        \alpha_t^2 = \bar\alpha_t = \prod_{s \le t} (1 - \beta_s), \quad
+        \sigma_t^2 = 1 - \bar\alpha_t
+
+    (Ho et al. 2020, arXiv 2006.11239, eq. 4; the paper's :math:`\alpha_t = 1 - \beta_t` is not
+    used here, and :math:`\alpha_t` is what multiplies the image.) Time steps count from 0 to T - 1,
+    the paper's 1 to T; ``t = -1`` is clean data, with alpha 1 and sigma 0.
+
+    Args:
+        betas: the variances (T), each between 0 and 1, best given in float64: the buffers are
+            computed in its precision and stored in float32.
+
+    Raises:
+        ValueError: if there is no variance, or one is outside (0, 1).
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def __init__(self, betas: Float[Tensor, " T"]) -> None:
+        super().__init__()
+        if len(betas) == 0 or not bool(((betas > 0) & (betas < 1)).all()):
+            raise ValueError("a noise schedule needs T >= 1 variances, each between 0 and 1")
+        self.T = len(betas)
+        alpha_bar = torch.cumprod(1 - betas, dim=0)
+        # Entry t + 1 belongs to time step t, so that t = -1 finds clean data in entry 0.
+        alpha = torch.cat([alpha_bar.new_ones(1), alpha_bar.sqrt()])
+        sigma = torch.cat([alpha_bar.new_zeros(1), (1 - alpha_bar).sqrt()])
+        # Recomputed from the arguments, so not stored in checkpoints.
+        self.register_buffer("alpha", alpha.float(), persistent=False)
+        self.register_buffer("sigma", sigma.float(), persistent=False)
+
+    def alpha_sigma(self, t: TimeSteps) -> tuple[PerSample, PerSample]:
+        """The factors (b) of signal and noise at time steps ``t`` (b), from -1 to T - 1."""
+        return self.alpha[t + 1], self.sigma[t + 1]
+
+    def add_noise(self, x0: Images, noise: Images, t: TimeSteps) -> Images:
+        r"""Draw :math:`x_t = \alpha_t x_0 + \sigma_t \epsilon` from q(x_t | x_0) (eq. 4)."""
+        alpha, sigma = self.alpha_sigma(t)
+        return expand_like(alpha, x0) * x0 + expand_like(sigma, x0) * noise
+
+    def posterior(
+        self, x0: Images, x_t: Images, t: TimeSteps, s: TimeSteps
+    ) -> tuple[Images, PerSample]:
+        r"""Mean (b, c, \*spatial) and variance (b) of the Gaussian q(x_s | x_t, x_0), s < t.
+
+        For s = t - 1 this is eq. 7 of Ho et al. 2020; for any s < t it is Bayes' rule with
+
+        .. math::
+            q(x_t \mid x_s) = \mathcal N(\alpha_{t|s} x_s, \sigma_{t|s}^2 I), \quad
+            \alpha_{t|s} = \alpha_t / \alpha_s, \quad
+            \sigma_{t|s}^2 = \sigma_t^2 - \alpha_{t|s}^2 \sigma_s^2
+
+        (Kingma et al. 2021, arXiv 2107.00630, appendix A).
+        """
+        alpha_t, sigma_t = self.alpha_sigma(t)
+        alpha_s, sigma_s = self.alpha_sigma(s)
+        alpha_ts = alpha_t / alpha_s
+        variance_ts = sigma_t**2 - alpha_ts**2 * sigma_s**2
+        weight_x_t = alpha_ts * sigma_s**2 / sigma_t**2
+        weight_x0 = alpha_s * variance_ts / sigma_t**2
+        mean = expand_like(weight_x_t, x_t) * x_t + expand_like(weight_x0, x0) * x0
+        return mean, variance_ts * sigma_s**2 / sigma_t**2
+
+
+class LinearSchedule(NoiseSchedule):
+    """Variances that rise linearly, as in Ho et al. 2020, section 4.
+
+    Args:
+        T: number of time steps.
+        beta_start: the first variance.
+        beta_end: the last variance.
+    """
+
+    def __init__(self, T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> None:
+        super().__init__(torch.linspace(beta_start, beta_end, max(T, 0), dtype=torch.float64))
+        self.beta_start = beta_start
+        self.beta_end = beta_end
+
+
+class CosineSchedule(NoiseSchedule):
+    r"""A squared cosine for :math:`\bar\alpha` (Nichol and Dhariwal 2021, 2102.09672, eq. 17).
+
+    Args:
+        T: number of time steps.
+        offset: the paper's s, which keeps the first variances from being too small.
+    """
+
+    def __init__(self, T: int = 1000, offset: float = 0.008) -> None:
+        time = torch.linspace(0, 1, max(T, 0) + 1, dtype=torch.float64)
+        alpha_bar = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
+        super().__init__((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999))
+        self.offset = offset

@@ -1,0 +1,18 @@
+"""Names for the arrays that pass between the parts, and the one broadcast helper.
+
+Axes: ``b`` samples in the batch, ``c`` channels, ``*spatial`` the image axes (height, width).
+``Factors`` broadcast over the images they belong to.
+"""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Images = Float[Tensor, "b c *spatial"]
+PerSample = Float[Tensor, " b"]
+Factors = Float[Tensor, "b 1 *_"]
+TimeSteps = Int[Tensor, " b"]
+
+
+def expand_like(values: PerSample, x: Images) -> Factors:
+    """Append unit axes to ``values`` (b), so that it broadcasts over ``x`` (b, c, *spatial)."""
+    return values.reshape(-1, *[1] * (x.ndim - 1))

@@ -1,0 +1,55 @@
+"""What all tests share. Shapes and types in signatures are checked while they run."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+install_import_hook("lightning_ddpm", "beartype.beartype")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from lightning_ddpm import MNISTDataModule  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+FULL_MNIST = os.environ.get("LIGHTNING_DDPM_DATA")
+SOURCE = "mnist" if FULL_MNIST else "packaged"
+"""Full MNIST where its folder is named by the environment, else the packaged digits."""
+
+
+@pytest.fixture(scope="session")
+def digits() -> MNISTDataModule:
+    """Real digits, ready to fit."""
+    data = MNISTDataModule(source=SOURCE, batch_size=32)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+@pytest.fixture
+def train_py(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs ``train.py`` in a process of its own, in an empty folder, on real digits."""
+
+    def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess:
+        result = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"TQDM_MININTERVAL": "60"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == code, result.stdout + result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
