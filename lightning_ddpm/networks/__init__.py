@@ -1,0 +1,7 @@
+"""Networks that predict from (x_t, t) what the target asks for."""
+
+from lightning_ddpm.networks.base import Network
+from lightning_ddpm.networks.mlp import MLP
+from lightning_ddpm.networks.unet import UNet
+
+__all__ = ["MLP", "Network", "UNet"]

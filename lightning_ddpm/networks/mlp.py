@@ -1,0 +1,46 @@
+"""The article's network: a multilayer perceptron on the flattened image."""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import nn
+
+from lightning_ddpm.networks.base import Network
+from lightning_ddpm.networks.layers import TimeEmbedding
+from lightning_ddpm.shapes import Images, TimeSteps
+
+
+class MLP(Network):
+    """The 784-1000-1000-784 perceptron with ReLU, and the time step embedded in its input.
+
+    Args:
+        image_shape: channels, height and width of the images.
+        hidden: width of the two hidden layers.
+        time_dim: width of the time embedding; 0 leaves the time step out, as the article's
+            script did. It then cannot know how much noise to look for, and its samples fail.
+    """
+
+    def __init__(
+        self, image_shape: Sequence[int] = (1, 28, 28), hidden: int = 1000, time_dim: int = 128
+    ) -> None:
+        super().__init__()
+        self.image_shape = tuple(image_shape)
+        self.hidden = hidden
+        self.time_dim = time_dim
+        self.embedding = TimeEmbedding(time_dim) if time_dim > 0 else None
+        pixels = prod(image_shape)
+        self.layers = nn.Sequential(
+            nn.Linear(pixels + time_dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, pixels),
+        )
+
+    def forward(self, x_t: Images, t: TimeSteps) -> Images:
+        """Predict from noisy images ``x_t`` (b, c, h, w) at time steps ``t`` (b)."""
+        x = x_t.flatten(1)  # (b, c*h*w)
+        if self.embedding is not None:
+            x = torch.cat([x, self.embedding(t)], dim=1)
+        return self.layers(x).view_as(x_t)
