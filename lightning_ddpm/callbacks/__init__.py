@@ -1,0 +1,6 @@
+"""What happens around training and prediction."""
+
+from lightning_ddpm.callbacks.ema import EMA
+from lightning_ddpm.callbacks.samples import SampleWriter
+
+__all__ = ["EMA", "SampleWriter"]

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.callbacks import EMA
+from lightning_ddpm.networks import MLP
+from lightning_ddpm.samplers import AncestralSampler
+
+
+class Recording(DiffusionLightningModule):
+    """Notes a weight after each step, in validation, and when it draws and when it is saved."""
+
+    def __init__(self) -> None:
+        super().__init__(MLP(hidden=8, time_dim=4), sampler=AncestralSampler(1), lr=0.1)
+        self.warmup_steps = 1
+        self.raw, self.validated, self.drawn = [], [], []
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return next(self.network.parameters()).detach().double().clone()
+
+    def optimizer_step(self, *args, **kwargs) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.raw.append(self.weight)
+
+    def validation_step(self, batch, batch_idx) -> None:
+        super().validation_step(batch, batch_idx)
+        self.validated.append(self.weight)
+
+    def draw_grid(self) -> None:
+        self.drawn.append(self.weight)
+
+    def average(self, decay: float, steps: int) -> torch.Tensor:
+        """Oracle: the recursion of the docstring, in float64."""
+        average = self.raw[0]
+        for n, weight in enumerate(self.raw[1:steps], start=1):
+            d = min(decay, (1 + n) / (10 + n))
+            average = d * average + (1 - d) * weight
+        return average
+
+
+def fit(model: Recording, data: MNISTDataModule, folder: Path, **options) -> Trainer:
+    checkpoints = ModelCheckpoint(
+        folder, "last", save_on_train_epoch_end=True, save_on_exception=True
+    )
+    trainer = Trainer(
+        callbacks=[EMA(decay=0.4), checkpoints],
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_train_batches=6,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+        **options,
+    )
+    trainer.fit(model, data)
+    return trainer
+
+
+def test_average_is_validated_drawn_and_saved(tmp_path: Path, digits: MNISTDataModule) -> None:
+    model = Recording()
+    fit(model, digits, tmp_path, max_epochs=2)
+    expected = [model.average(0.4, 6), model.average(0.4, 12)]
+    close = {"atol": 1e-6, "rtol": 0}
+    torch.testing.assert_close(model.validated, expected, **close)
+    torch.testing.assert_close(model.drawn, [*expected, expected[-1]], **close)
+    assert (expected[1] - model.raw[-1]).abs().max() > 1e-4  # the average is not the weights
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    name = "network." + next(name for name, _ in model.network.named_parameters())
+    torch.testing.assert_close(checkpoint["state_dict"][name].double(), expected[-1], **close)
+    torch.testing.assert_close(checkpoint["current_model_state"][name].double(), model.raw[-1])
+
+
+def test_an_error_in_validation_saves_the_weights_unswapped(
+    tmp_path: Path, digits: MNISTDataModule
+) -> None:
+    class Failing(Recording):
+        def validation_step(self, batch, batch_idx) -> None:
+            raise RuntimeError("validation failed")
+
+    model = Failing()
+    with pytest.raises(RuntimeError, match="validation failed"):
+        fit(model, digits, tmp_path, max_epochs=1)
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    name = "network." + next(name for name, _ in model.network.named_parameters())
+    torch.testing.assert_close(checkpoint["current_model_state"][name].double(), model.raw[-1])
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, 2.0])
+def test_impossible_decay_is_refused(decay: float) -> None:
+    with pytest.raises(ValueError, match="EMA decay must be"):
+        EMA(decay)

@@ -1,0 +1,48 @@
+"""The rooms of the package: imports point up the table only."""
+
+import ast
+from pathlib import Path
+
+import lightning_ddpm
+
+PACKAGE = Path(lightning_ddpm.__file__).parent
+ROOMS = {
+    "shapes": set(),
+    "files": set(),
+    "images": {"shapes", "files"},
+    "noise": {"shapes"},
+    "schedule": {"shapes"},
+    "objective": {"shapes"},
+    "denoiser": {"shapes", "schedule", "objective", "networks"},
+    "networks": {"shapes"},
+    "samplers": {"shapes", "noise", "schedule", "denoiser"},
+    "data": {"shapes", "files"},
+    "module": {"shapes", "images", "noise", "schedule", "objective", "denoiser"}
+    | {"networks", "samplers"},
+    "callbacks": {"module", "files", "images"},
+}
+FREE = {"__init__", "cli"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """What a file imports of the package, relative to the package."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {n.removeprefix("lightning_ddpm.") for n in names if n.startswith("lightning_ddpm.")}
+
+
+def test_imports_point_up_only() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        room, *inner = path.relative_to(PACKAGE).with_suffix("").parts
+        if room in FREE:
+            continue
+        for name in imports_of(path):
+            imported = name.split(".")[0]
+            assert imported == room or imported in ROOMS[room], f"{path} imports {name}"
+            shared = name.split(".")[-1] in (room, "base", "layers") or "__init__" in inner
+            assert imported != room or shared, f"{path} imports its sibling {name}"

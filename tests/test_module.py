@@ -1,0 +1,194 @@
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer
+from torch import nn
+from torch.nn import functional as F
+
+from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.images import to_uint8
+from lightning_ddpm.networks import MLP, Network
+from lightning_ddpm.objective import NoiseTarget
+from lightning_ddpm.samplers import AncestralSampler
+from lightning_ddpm.schedule import CosineSchedule, LinearSchedule
+
+
+class Forgetful(Network):
+    """Does not keep its argument."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, width)
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.layer(x_t)
+
+
+def small_model() -> DiffusionLightningModule:
+    return DiffusionLightningModule(
+        MLP(hidden=32, time_dim=8), CosineSchedule(50), NoiseTarget(), AncestralSampler(5), lr=0.002
+    )
+
+
+def trainer(folder: Path, **options) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return Trainer(default_root_dir=folder, accelerator="cpu", **(quiet | options))
+
+
+@torch.no_grad()
+def validation_loss(model: DiffusionLightningModule, data: MNISTDataModule, size: int) -> float:
+    parts = []
+    images = data.splits["val"].images[:300].float() / 127.5 - 1
+    for start in range(0, 300, size):
+        batch = {"image": images[start : start + size]}
+        batch["index"] = torch.arange(start, start + len(batch["image"]))
+        parts.append(model.evaluation_loss(batch))
+    return torch.cat(parts).mean().item()
+
+
+@torch.no_grad()
+def test_loss_is_algorithm_1(digits: MNISTDataModule) -> None:
+    # Oracle: Algorithm 1, line 5 of Ho et al. written out, with alpha_bar from scratch.
+    model = DiffusionLightningModule()
+    nn.init.normal_(model.network.head.weight)
+    x0 = digits.splits["train"].images[:4].float() / 127.5 - 1
+    t, noise = torch.tensor([0, 9, 499, 999]), torch.randn_like(x0)
+    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+    a = alpha_bar[t].float()[:, None, None, None]
+    predicted = model.network(a.sqrt() * x0 + (1 - a).sqrt() * noise, t)
+    expected = torch.stack([F.mse_loss(p, n) for p, n in zip(predicted, noise, strict=True)])
+    torch.testing.assert_close(model.loss(x0, t, noise), expected)
+
+
+def test_validation_loss_depends_on_the_weights_alone(digits: MNISTDataModule) -> None:
+    model = small_model()
+    first = validation_loss(model, digits, size=300)
+    torch.manual_seed(99)
+    for size in (300, 100, 7):
+        assert validation_loss(model, digits, size) == pytest.approx(first, rel=1e-6)
+
+
+def test_validation_time_steps_are_spread_evenly() -> None:
+    model, times = DiffusionLightningModule(MLP(hidden=8)), []
+    model.loss = lambda x0, t, noise: times.append(t) or t.float()
+    for start in range(0, 500, 50):
+        index = torch.arange(start, start + 50)
+        model.evaluation_loss({"image": torch.zeros(50, 1, 28, 28), "index": index})
+    strata = torch.bincount(torch.cat(times) // 10, minlength=100)
+    assert strata.sum() == 500
+    assert (strata.min() >= 4) & (strata.max() <= 6)
+
+
+def test_training_noise_is_new_in_each_batch_and_each_process(
+    tmp_path: Path, digits: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_noises(rank: int, seed: int) -> list[torch.Tensor]:
+        seen = []
+        torch.manual_seed(seed)
+        model = small_model()
+        monkeypatch.setattr(DiffusionLightningModule, "global_rank", rank)
+        loss = model.loss
+        model.loss = lambda x0, t, noise: seen.append(noise) or loss(x0, t, noise)
+        options = {"max_steps": 4, "limit_val_batches": 0, "accumulate_grad_batches": 2}
+        trainer(tmp_path, **options).fit(model, digits)
+        return seen
+
+    runs = [first_noises(rank=0, seed=1), first_noises(rank=1, seed=1), first_noises(0, seed=2)]
+    noises = [noise[0] for run in runs for noise in run]
+    assert len(noises) == 24
+    assert all(not torch.equal(a, b) for i, a in enumerate(noises) for b in noises[:i])
+    again = first_noises(rank=0, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(runs[0], again, strict=True))
+
+
+def test_learning_rate_rises_then_falls_to_zero(tmp_path: Path, digits: MNISTDataModule) -> None:
+    model, rates = small_model(), []
+    model.warmup_steps = 4
+    model.on_train_batch_start = lambda *_: rates.append(model.optimizers().param_groups[0]["lr"])
+    trainer(tmp_path, max_steps=20, limit_val_batches=0).fit(model, digits)
+    assert rates[:4] == pytest.approx([0.0005, 0.001, 0.0015, 0.0017])
+    assert rates[4:] == pytest.approx([0.002 * (1 - step / 20) for step in range(4, 20)])
+
+
+def test_checkpoint_of_a_model_built_by_hand_reloads(tmp_path: Path, digits) -> None:
+    model = small_model()
+    fitted = trainer(tmp_path, max_steps=2, limit_val_batches=0)
+    fitted.fit(model, digits)
+    fitted.save_checkpoint(tmp_path / "a.ckpt")
+    again = DiffusionLightningModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert isinstance(again.network, MLP)
+    assert isinstance(again.schedule, CosineSchedule)
+    assert (again.network.hidden, again.schedule.T, again.sampler.steps) == (32, 50, 5)
+    assert again.hparams == model.hparams
+    assert torch.equal(again.sample(3, seed=4), model.sample(3, seed=4))
+
+
+def test_sampling_leaves_the_global_random_state_and_the_mode_alone() -> None:
+    model = small_model()
+    state = torch.get_rng_state()
+    images = model.sample(2)
+    assert torch.equal(state, torch.get_rng_state())
+    assert model.network.training
+    assert images.shape == (2, 1, 28, 28)
+    assert images.abs().max() <= 1
+
+
+def test_sample_does_not_depend_on_the_batch() -> None:
+    model = small_model()
+    together = to_uint8(model.sample(6, seed=3)).int()
+    alone = to_uint8(model.sample([4], seed=3)).int()
+    assert (together[4] - alone[0]).abs().max() <= 1
+    assert (together[3] - together[4]).abs().max() > 50
+
+
+def test_a_part_that_forgets_its_arguments_is_refused() -> None:
+    with pytest.raises(TypeError, match="Forgetful must keep each constructor argument"):
+        DiffusionLightningModule(Forgetful(3))
+
+
+@pytest.mark.parametrize("options", [{"lr": 0.0}, {"lr": -1.0}, {"warmup_steps": 0}])
+def test_bad_arguments_are_refused(options: dict) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        DiffusionLightningModule(**options)
+
+
+def test_more_sampler_steps_than_the_schedule_has_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="between 1 and T = 50, got 51"):
+        DiffusionLightningModule(schedule=CosineSchedule(50), sampler=AncestralSampler(51))
+
+
+def test_mixed_precision_leaves_the_schedule_and_the_loss_in_float32(
+    tmp_path: Path, digits: MNISTDataModule
+) -> None:
+    model, outputs = small_model(), []
+    model.network.register_forward_hook(lambda *args: outputs.append(args[-1].dtype))
+    options = {"max_steps": 2, "limit_val_batches": 1, "precision": "bf16-mixed"}
+    fitted = trainer(tmp_path, **options)
+    fitted.fit(model, digits)
+    assert set(outputs) == {torch.bfloat16}
+    assert {buffer.dtype for buffer in model.schedule.buffers()} == {torch.float32}
+    assert fitted.callback_metrics["train/loss"].dtype == torch.float32
+    assert len(list((tmp_path / "grids").iterdir())) == 1
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_half_precision_is_refused(tmp_path: Path, digits, precision: str) -> None:
+    with pytest.raises(ValueError, match="rounds the noise schedule away"):
+        trainer(tmp_path, max_steps=1, precision=precision).fit(small_model(), digits)
+
+
+class Linear(Network):
+    """Predicts the noise sigma x_t, which is the best linear guess for data of unit variance."""
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return LinearSchedule().alpha_sigma(t)[1][:, None, None, None] * x_t
+
+
+def test_training_learns(tmp_path: Path, digits: MNISTDataModule) -> None:
+    # Oracle: the loss of the linear guess, which a network must soon leave far behind.
+    model = DiffusionLightningModule(lr=4e-3, sampler=AncestralSampler(1))
+    linear = validation_loss(DiffusionLightningModule(Linear()), digits, 300)
+    assert validation_loss(model, digits, 300) > linear
+    trainer(tmp_path, max_steps=80, limit_val_batches=0).fit(model, digits)
+    assert validation_loss(model, digits, 300) < linear / 2
