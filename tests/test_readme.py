@@ -1,0 +1,41 @@
+"""Every command of the README is run, in order, with a few steps instead of all."""
+
+import re
+import shlex
+
+import pytest
+import torch
+from conftest import ROOT, SOURCE
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+TRAIN = [c.split("&&")[-1].strip() for c in COMMANDS if "python train.py" in c]
+FAST = {
+    "fit": ("--max_steps", 2, "--limit_val_batches", 1, "--steps", 2, "--source", SOURCE),
+    "validate": ("--limit_val_batches", 1, "--source", SOURCE),
+    "test": ("--limit_test_batches", 1, "--source", SOURCE),
+    "predict": ("--steps", 2),
+}
+
+
+def test_two_commands_do_the_set_up() -> None:
+    assert "pip install -e . && python train.py" in COMMANDS
+    assert 'pip install -e ".[dev]" && pytest' in COMMANDS
+
+
+def test_commands_run(train_py) -> None:
+    assert len(TRAIN) > 3
+    for command in TRAIN:
+        words = shlex.split(command, comments=True)[2:]
+        if "gpu" in words and not torch.cuda.is_available():
+            words[words.index("gpu")] = "cpu"
+        subcommand = words[0] if words and words[0] in FAST else "fit"
+        if "--help" not in words:
+            words += FAST[subcommand]
+        train_py(*words)
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", README))
+def test_links_lead_somewhere(path: tuple[str, str]) -> None:
+    assert (ROOT / (path[0] or path[1])).exists()

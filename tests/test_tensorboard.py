@@ -1,0 +1,41 @@
+"""What a person finds in TensorBoard, read back with TensorBoard's own reader."""
+
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+from test_cli import TINY
+
+
+@pytest.fixture
+def events(train_py, tmp_path: Path) -> EventAccumulator:
+    train_py(*TINY, "--lr", 0.002, "--max_steps", 30, "--limit_train_batches", 10)
+    accumulator = EventAccumulator(str(next((tmp_path / "lightning_logs").iterdir())))
+    accumulator.Reload()
+    return accumulator
+
+
+def test_tensorboard_shows_the_run(events: EventAccumulator, tmp_path: Path) -> None:
+    tags = events.Tags()
+    assert set(tags["scalars"]) >= {"train/loss", "val/loss", "hp/val_loss", "lr-Adam"}
+    assert len(events.Scalars("val/loss")) == 3
+    assert len(events.Scalars("train/loss")) == 3
+
+    images = events.Images("samples")
+    assert [image.step for image in images] == [10, 20, 30]
+    png = next(tmp_path.rglob("step-000030.png"))
+    assert (images[-1].width, images[-1].height) == (488, 488)
+    assert png.read_bytes()[:8] == images[-1].encoded_image_string[:8] == b"\x89PNG\r\n\x1a\n"
+
+    (text,) = events.Tensors("config/text_summary")
+    config = text.tensor_proto.string_val[0].decode()
+    assert "lightning_ddpm.networks.MLP" in config
+    assert "max_steps: 30" in config
+
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    hparams = dict(session.hparams)
+    assert hparams["lr"].number_value == 0.002
+    assert hparams["source_used"].string_value in ("mnist", "packaged")
+    assert "MLP" in hparams["network/class_path"].string_value
