@@ -6,9 +6,11 @@ import os
 import pickle
 import re
 import sys
+import textwrap
 import warnings
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 from typing import NoReturn
 
 import torch
@@ -71,7 +73,7 @@ def expand(arguments: list[str]) -> list[str]:
         expanded.append(flags.get(name, name) + equals + value)
     names = [argument.partition("=")[0] for argument in expanded]
     if "--trainer.max_steps" in names and "--trainer.max_epochs" not in names:
-        expanded.append("--trainer.max_epochs=-1")
+        expanded.insert(1, "--trainer.max_epochs=-1")  # first, so that a --config can set them
     return expanded
 
 
@@ -86,15 +88,19 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print ``message`` and exit with 2."""
-        key = re.search(r'Parser key "(.+?)"', message)
-        value = re.search(r"(?:Got|Given) value: (.*)", message)
-        if key and value:
+        if not self.exit_on_error:  # an inner parser of jsonargparse: the outer one reports
+            super().error(message, ex)
+        keys = ".".join(re.findall(r'Parser key "(.+?)"', message))
+        value = re.search(r"(?:Got|Given) value: (?!NestedArg)(.*)", message)
+        if unknown := re.search(r"Option '.*' is not accepted", message):
+            message = f"--{keys}: {unknown[0]}"
+        elif keys and value:
             types = re.findall(
                 r"Expected an? (?!path but|<class 'NoneType'>)(.*?)(?:\. Got|$)", message, re.M
             )
             expected = re.sub(r"typing\.|<class '|'>", "", " or ".join(types))
-            message = f"--{key[1]} {value[1]}: expected {expected}"
-        self.exit(2, f"error: {' '.join(message.split())}\n")
+            message = f"--{keys} {value[1]}: expected {expected}"
+        self.exit(2, f"error: {textwrap.shorten(message, 400)}\n")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -115,6 +121,8 @@ class SaveConfig(SaveConfigCallback):
 class CLI(LightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict`` for the diffusion model."""
 
+    saved_shapes: dict[str, torch.Size] | None = None
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every run has."""
         parser.add_lightning_class_args(EMA, "ema")
@@ -124,7 +132,10 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the command line, and refuse seeds that are no seeds."""
-        super().parse_arguments(parser, args)
+        try:
+            super().parse_arguments(parser, args)
+        except UnicodeDecodeError:
+            parser.error("--config: not a text file")
         seed = self.config[self.config.subcommand].seed_everything
         if not 0 <= seed < 2**32:
             parser.error(f"--seed {seed}: expected a number from 0 to 2**32 - 1")
@@ -139,15 +150,16 @@ class CLI(LightningCLI):
                     f"{subcommand} needs --ckpt_path, a checkpoint that fit has saved"
                 )
             return
-        hparams = read_hyper_parameters(path, self.parser)
-        checkpoint = ["--config", json.dumps({"model": hparams})]
-        self.config = self.parser.parse_args([subcommand, *checkpoint, *sys.argv[2:]])
+        hparams, self.saved_shapes = read_checkpoint(path, self.parser)
+        saved = ["--config", json.dumps({"model": hparams})]
+        self.config = self.parser.parse_args([subcommand, *saved, *sys.argv[2:]])
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
         config = self.config_init[str(self.subcommand)].trainer
         root = Path(config.default_root_dir or os.getcwd())
-        logger, callbacks = config.logger, list(config.callbacks or [])
+        logger, callbacks = config.logger, config.callbacks or []
+        callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
         if self.subcommand == "predict":
             logger = False
         elif logger in (None, True):
@@ -160,6 +172,9 @@ class CLI(LightningCLI):
         cores = os.cpu_count() or 1
         if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
             raise ValueError(f"devices {trainer.num_devices} exceeds the {cores} cores of this CPU")
+        samples = self.datamodule.num_samples
+        if self.subcommand == "predict" and trainer.world_size > samples:
+            raise ValueError(f"num_samples {samples} is below the {trainer.world_size} processes")
         return trainer
 
     def instantiate_classes(self) -> None:
@@ -168,32 +183,45 @@ class CLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError, OSError, ImportError, MisconfigurationException) as error:
             self.parser.error(str(error))
+        if self.saved_shapes not in (None, shapes_of(self.model.state_dict())):
+            network = type(self.model.network).__name__
+            self.parser.error(f"the checkpoint does not hold the weights of this {network}")
 
     @rank_zero_only
     def after_fit(self) -> None:
         """Say where everything is, and what to type next."""
-        callbacks = self.trainer.checkpoint_callbacks
-        saved = [c.best_model_path for c in callbacks if isinstance(c, ModelCheckpoint)]
-        checkpoint = next(filter(None, saved), None)
-        program = f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
-        print(
-            f"samples:     {self.model.grid_path}\n"
-            f"checkpoint:  {checkpoint}\n"
-            f"curves:      tensorboard --logdir {self.trainer.default_root_dir}\n"
-            f"more digits: {program} predict --ckpt_path {checkpoint}"
-        )
+        if self.model.grid_path:
+            print(f"samples:     {self.model.grid_path}")
+        if self.trainer.logger:
+            print(f"curves:      tensorboard --logdir {quote(str(self.trainer.default_root_dir))}")
+        for callback in self.trainer.checkpoint_callbacks:
+            # A resumed run also remembers the best checkpoint of the run before it.
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path.startswith(
+                str(callback.dirpath)
+            ):
+                path = callback.best_model_path
+                program = f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
+                print(f"checkpoint:  {path}")
+                print(f"more digits: {program} predict --ckpt_path {quote(path)}")
+                break
 
 
-def read_hyper_parameters(path: str, parser: LightningArgumentParser) -> dict:
-    """The model's hyper-parameters in the checkpoint at ``path``; ``parser`` reports errors."""
+def read_checkpoint(path: str, parser: LightningArgumentParser) -> tuple[dict, dict]:
+    """The model's hyper-parameters and the shapes of its weights; ``parser`` reports errors."""
     if not Path(path).is_file():
         parser.error(f"--ckpt_path {path}: no such file")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        hparams = checkpoint["hyper_parameters"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
+        hparams = checkpoint["hyper_parameters"].items()
+        shapes = shapes_of(checkpoint["state_dict"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError):
         parser.error(f"--ckpt_path {path}: not a checkpoint that fit has saved")
-    return {name: value for name, value in hparams.items() if not name.startswith("_")}
+    return {name: value for name, value in hparams if not name.startswith("_")}, shapes
+
+
+def shapes_of(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    """The shape of each weight."""
+    return {name: weight.shape for name, weight in state_dict.items()}
 
 
 def main() -> None:
@@ -209,7 +237,7 @@ def main() -> None:
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
-            parser_kwargs={"allow_abbrev": False} | dict.fromkeys(SUBCOMMANDS, options),
+            parser_kwargs={"allow_abbrev": False} | {name: dict(options) for name in SUBCOMMANDS},
             parser_class=Parser,
             auto_configure_optimizers=False,
         )

@@ -70,7 +70,9 @@ class DiffusionLightningModule(LightningModule):
         self.schedule = schedule or LinearSchedule()
         self.target = target or NoiseTarget()
         self.sampler = sampler or AncestralSampler()
-        self.sampler.timesteps(self.schedule)  # raises now rather than after training
+        # Raise now rather than after an epoch of training.
+        self.sampler.timesteps(self.schedule)
+        check_image_shape(self.network, image_shape)
         self.lr = lr
         self.warmup_steps = warmup_steps
         self.image_shape = tuple(image_shape)
@@ -115,7 +117,7 @@ class DiffusionLightningModule(LightningModule):
         return loss
 
     def training_generator(self) -> torch.Generator:
-        """What draws t and noise: keyed by seed, process and batch, so that no two are alike."""
+        """What draws t and noise, with a seed of its own for each process and batch."""
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
         key = hash((torch.initial_seed(), self.global_rank, batches))
         return torch.Generator(self.device).manual_seed(key)
@@ -123,16 +125,23 @@ class DiffusionLightningModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, with a linear rise of the learning rate and then a linear fall to zero."""
         optimizer = torch.optim.Adam(self.network.parameters(), self.lr, betas=(0.9, 0.99))
-        steps = self.trainer.estimated_stepping_batches  # infinite if the run has no end
-
-        def factor(step: int) -> float:
-            return min((step + 1) / self.warmup_steps, max(1 - step / steps, 0))
-
-        scheduler = LambdaLR(optimizer, factor)
+        # A lambda, because checkpoints would pickle a method.
+        scheduler = LambdaLR(optimizer, lambda step: self.lr_factor(step))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def lr_factor(self, step: int) -> float:
+        """The learning rate of an optimizer step, as a part of its peak."""
+        steps = self.trainer.estimated_stepping_batches  # infinite if the run has no end
+        return min((step + 1) / self.warmup_steps, max(1 - step / max(steps, 1), 0))
+
+    def on_train_start(self) -> None:
+        """Go on from a checkpoint with this run's learning rate and length, not with its own."""
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        scheduler.base_lrs = [self.lr]
+        scheduler.optimizer.param_groups[0]["lr"] = self.lr * self.lr_factor(self.global_step)
 
     # Evaluation
 
@@ -219,16 +228,18 @@ class DiffusionLightningModule(LightningModule):
             progress: whether to show a progress bar.
         """
         noise = SampleNoise(seed, range(samples) if isinstance(samples, int) else samples)
-        x = noise.draw(self.image_shape).to(self.device)
+        x = noise.draw(self.image_shape).to(self.schedule.alpha)
         denoise = Denoiser(self.network, self.schedule, self.target)
         steps = len(self.sampler.timesteps(self.schedule)) - 1
-        was_training = self.network.training
-        self.network.eval()
         trajectory = self.sampler.trajectory(denoise, self.schedule, x, noise)
         title = f"sampling {len(x)} images"
         bar = tqdm(trajectory, title, steps, leave=False, unit="step", disable=not progress)
-        (images,) = deque(bar, maxlen=1)
-        self.network.train(was_training)
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            (images,) = deque(bar, maxlen=1)
+        finally:
+            self.network.train(was_training)
         return images
 
 
@@ -239,6 +250,19 @@ def check_precision(precision: str | None) -> None:
             f"precision {precision} rounds the noise schedule away; "
             "use 16-mixed, bf16-mixed or 32-true"
         )
+
+
+@torch.no_grad()
+def check_image_shape(network: Network, image_shape: Sequence[int]) -> None:
+    """Raise ValueError if ``network`` cannot predict for images of ``image_shape``."""
+    try:
+        x = torch.zeros(1, *image_shape)
+        fits = network(x, torch.zeros(1, dtype=torch.long)).shape == x.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        name = type(network).__name__
+        raise ValueError(f"{name} with these arguments does not fit image_shape {image_shape}")
 
 
 def recipe(part: Any) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import FULL_MNIST, ROOT, SOURCE
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_ddpm import DiffusionLightningModule
+from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.cli import CONFIGS, expand, main
 
 TINY = (
@@ -77,11 +79,19 @@ def test_predict_options(run: dict[str, str], train_py, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("subcommand", ["validate", "test"])
-def test_evaluation(run: dict[str, str], train_py, subcommand: str) -> None:
-    output = train_py(
-        subcommand, "--ckpt_path", run["checkpoint"], "--source", SOURCE, "--logger", "false"
-    ).stdout
-    assert f"{subcommand[:4].replace('vali', 'val')}/loss" in output
+def test_evaluation(run: dict[str, str], train_py, tmp_path: Path, subcommand: str) -> None:
+    train_py(subcommand, "--ckpt_path", run["checkpoint"], "--source", SOURCE, "--batch_size", 77)
+    name = {"validate": "val/loss", "test": "test/loss"}[subcommand]
+    events = EventAccumulator(str(tmp_path / "lightning_logs" / "version_0"))
+    (logged,) = events.Reload().Scalars(name)
+    # Oracle: all images at once, without Lightning.
+    data = MNISTDataModule(source=SOURCE)
+    data.setup(subcommand)
+    images = data.splits[name.split("/")[0]].images.float() / 127.5 - 1
+    model = DiffusionLightningModule.load_from_checkpoint(run["checkpoint"])
+    with torch.no_grad():
+        loss = model.evaluation_loss({"image": images, "index": torch.arange(len(images))})
+    assert logged.value == pytest.approx(loss.mean().item(), rel=1e-5)
 
 
 def test_flags_win_over_checkpoint_and_checkpoint_over_defaults(
@@ -125,7 +135,7 @@ def test_default_recipe_is_the_python_default() -> None:
         ("--accelerator gpu", "fit --trainer.accelerator gpu"),
         ("fit --lr 1e-3 --batch_size=256", "fit --model.lr 1e-3 --data.batch_size=256"),
         ("--max_epochs 5", "fit --trainer.max_epochs 5"),
-        ("--max_steps 5", "fit --trainer.max_steps 5 --trainer.max_epochs=-1"),
+        ("--max_steps 5", "fit --trainer.max_epochs=-1 --trainer.max_steps 5"),
         ("--max_steps=5 --max_epochs 2", "fit --trainer.max_steps=5 --trainer.max_epochs 2"),
         ("--config mlp", f"fit --config {CONFIGS / 'mlp.yaml'}"),
         ("--config=mlp", f"fit --config={CONFIGS / 'mlp.yaml'}"),
@@ -153,7 +163,7 @@ def test_short_command_lines(short: str, full: str) -> None:
         ("--trainer.max_epoch 3", "max_epoch"),
         ("--bogus 3", "bogus"),
         ("bogus", "bogus"),
-        ("--devices 99", "devices"),
+        (f"--devices {(os.cpu_count() or 1) + 1}", "devices"),
         ("--precision 16-true", "16-true"),
         ("--precision bf16-true", "16-true"),
         ("--accelerator tpu", "torch_xla"),
@@ -168,6 +178,13 @@ def test_short_command_lines(short: str, full: str) -> None:
         ("--network Moon", "Moon"),
         ("--ckpt_path moon.ckpt", "moon.ckpt"),
         ("--ckpt_path {text}", "text.ckpt"),
+        ("--config {text}", "config"),
+        ("--network MLP --model.network.init_args.time_dim 3", "even width, got 3"),
+        ("--model.network.init_args.channels [12,24]", "channels"),
+        ("--model.network.init_args.channels []", "channels"),
+        ("--model.network.init_args.blocks 0", "blocks"),
+        ("--image_shape [1,30,30]", "image_shape"),
+        ("--image_shape [3,28,28]", "image_shape"),
         ("--trainer.default_root_dir {text}", "text.ckpt"),
         ("--trainer.default_root_dir /proc/nowhere", "/proc/nowhere"),
         ("predict", "--ckpt_path"),
@@ -175,6 +192,12 @@ def test_short_command_lines(short: str, full: str) -> None:
         ("predict --ckpt_path {run} --seed -1", "seed"),
         ("predict --ckpt_path {run} --labels 12", "labels"),
         ("predict --ckpt_path {text}", "text.ckpt"),
+        ("predict --ckpt_path {run} --network UNet", "UNet"),
+        ("--ckpt_path {run} --network MLP --model.network.init_args.hidden 17", "MLP"),
+        ("--model.network.init_args.bla 3", "bla"),
+        ("--network MLP --model.network.init_args.hidden x", "hidden x: expected int"),
+        ("--steps x", "steps x: expected int"),
+        ("predict --ckpt_path {run} --num_samples 1 --devices 2", "num_samples"),
         ("predict --ckpt_path {run} --steps 0", "steps"),
     ],
 )

@@ -71,7 +71,7 @@ def test_split_is_the_same_every_time(digits: MNISTDataModule) -> None:
 def test_test_split_is_read_for_test_only() -> None:
     data = MNISTDataModule(source=SOURCE)
     data.setup("test")
-    assert set(data.splits) >= {"test"}
+    assert set(data.splits) == {"test"}
     test = data.splits["test"]
     if SOURCE == "mnist":
         assert torch.equal(test.images[:, 0], datasets.MNIST(FULL_MNIST, train=False).data)
@@ -145,9 +145,10 @@ def test_empty_file_and_labels_above_nine_are_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte is damaged: it has labels above 9"):
         data.prepare_data()
-    path.write_bytes(b"")
-    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte is damaged"):
-        data.prepare_data()
+    for stub in (b"", b"\0\0\x08\x01\0"):
+        path.write_bytes(stub)
+        with pytest.raises(DataError, match="t10k-labels-idx1-ubyte is damaged"):
+            data.prepare_data()
 
 
 @pytest.fixture
@@ -155,6 +156,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A real mirror of MNIST on this machine, with blank images."""
     folder = tmp_path / "server"
     write_idx_files(folder)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     resources = []
     for name in FILES:
         archive = folder / f"{name}.gz"
@@ -171,11 +173,16 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.usefixtures("server")
 def test_download(tmp_path: Path) -> None:
+    notes = tmp_path / "data" / "MNIST" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.touch()
     data = MNISTDataModule(str(tmp_path / "data"))
     data.prepare_data()
     data.setup("fit")
     assert data.hparams["source_used"] == "mnist"
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["MNIST"]
+    assert sorted(path.name for path in data.raw_folder.iterdir()) == sorted(FILES)
+    assert notes.exists()
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated"])

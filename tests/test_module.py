@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.callbacks import EMA
 from lightning_ddpm.images import to_uint8
 from lightning_ddpm.networks import MLP, Network
 from lightning_ddpm.objective import NoiseTarget
@@ -19,7 +20,7 @@ class Forgetful(Network):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layer = nn.Linear(width, width)
+        self.layer = nn.Conv2d(1, 1, width, padding="same")
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return self.layer(x_t)
@@ -51,7 +52,8 @@ def validation_loss(model: DiffusionLightningModule, data: MNISTDataModule, size
 def test_loss_is_algorithm_1(digits: MNISTDataModule) -> None:
     # Oracle: Algorithm 1, line 5 of Ho et al. written out, with alpha_bar from scratch.
     model = DiffusionLightningModule()
-    nn.init.normal_(model.network.head.weight)
+    for parameter in model.network.parameters():  # some start at zero, and would hide t
+        parameter.add_(0.05 * torch.randn_like(parameter))
     x0 = digits.splits["train"].images[:4].float() / 127.5 - 1
     t, noise = torch.tensor([0, 9, 499, 999]), torch.randn_like(x0)
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
@@ -109,6 +111,31 @@ def test_learning_rate_rises_then_falls_to_zero(tmp_path: Path, digits: MNISTDat
     trainer(tmp_path, max_steps=20, limit_val_batches=0).fit(model, digits)
     assert rates[:4] == pytest.approx([0.0005, 0.001, 0.0015, 0.0017])
     assert rates[4:] == pytest.approx([0.002 * (1 - step / 20) for step in range(4, 20)])
+
+
+def test_a_resumed_run_has_the_state_of_the_first_and_its_own_learning_rate(
+    tmp_path: Path, digits: MNISTDataModule
+) -> None:
+    def fit(lr: float, steps: int, ckpt_path: Path | None = None) -> Trainer:
+        torch.manual_seed(0)
+        model = small_model()
+        model.lr = lr
+        rates.clear()
+        model.on_train_batch_start = lambda *_: rates.append(
+            model.optimizers().param_groups[0]["lr"]
+        )
+        fitted = trainer(tmp_path, max_steps=steps, limit_val_batches=0, callbacks=[EMA()])
+        fitted.fit(model, digits, ckpt_path=ckpt_path, weights_only=True)
+        return fitted
+
+    rates: list[float] = []
+    fit(0.001, 8).save_checkpoint(tmp_path / "a.ckpt")
+    resumed = fit(0.004, 20, tmp_path / "a.ckpt")
+    assert resumed.global_step == 20
+    expected = [0.004 * min((step + 1) / 100, 1 - step / 20) for step in range(8, 20)]
+    assert rates == pytest.approx(expected)
+    averages = [c._average_model for c in resumed.callbacks if isinstance(c, EMA)]
+    assert [average.n_averaged.item() for average in averages if average] == [20]
 
 
 def test_checkpoint_of_a_model_built_by_hand_reloads(tmp_path: Path, digits) -> None:

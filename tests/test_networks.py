@@ -1,14 +1,21 @@
 import inspect
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 import torch
 from torch import nn
 
 from lightning_ddpm import networks
-from lightning_ddpm.networks import MLP, UNet
+from lightning_ddpm.networks import MLP, Network, UNet
 
+MODULES = [import_module(f"{networks.__name__}.{m.name}") for m in iter_modules(networks.__path__)]
 NETWORKS = [
-    cls for cls in vars(networks).values() if inspect.isclass(cls) and not inspect.isabstract(cls)
+    cls
+    for module in MODULES
+    for cls in vars(module).values()
+    if inspect.isclass(cls) and issubclass(cls, Network) and not inspect.isabstract(cls)
+    if cls.__module__ == module.__name__
 ]
 
 
@@ -45,3 +52,12 @@ def test_article_mlp_is_784_1000_1000_784_and_does_not_see_t() -> None:
 def test_unet_takes_sizes_divisible_by_four(size: tuple[int, int, int]) -> None:
     x = torch.randn(2, *size)
     assert UNet(image_channels=size[0])(x, torch.tensor([1, 2])).shape == x.shape
+
+
+def test_unet_passes_detail_by_the_lower_levels() -> None:
+    network = randomised(UNet())
+    with torch.no_grad():
+        for parameter in network.up.parameters():
+            parameter.zero_()  # nothing comes up from below
+    x, t = torch.randn(1, 1, 28, 28), torch.tensor([500])
+    assert (network(x, t) - network(x.roll(1, 3), t)).abs().max() > 1e-3

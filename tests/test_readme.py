@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,13 +28,25 @@ def test_two_commands_do_the_set_up() -> None:
 def test_commands_run(train_py) -> None:
     assert len(TRAIN) > 3
     for command in TRAIN:
-        words = shlex.split(command, comments=True)[2:]
+        words: list = shlex.split(command, comments=True)[2:]
         if "gpu" in words and not torch.cuda.is_available():
             words[words.index("gpu")] = "cpu"
         subcommand = words[0] if words and words[0] in FAST else "fit"
         if "--help" not in words:
             words += FAST[subcommand]
+        if subcommand == "fit" and "--ckpt_path" in words:
+            words += ["--max_steps", 4]  # the run to be continued has 2
         train_py(*words)
+
+
+def test_python_runs(train_py, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_py(*FAST["fit"])
+    (tmp_path / "last.ckpt").symlink_to(next(tmp_path.rglob("last.ckpt")))
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert names["images"].shape == (16, 1, 28, 28)
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", README))

@@ -64,6 +64,8 @@ class SampleWriter(BasePredictionWriter):
         with replacing(folder / "samples.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, images=images.squeeze(1).numpy())
         write_png(image_grid(images[:GRID_LIMIT]), folder / "grid.png")
+        for path in (folder / "png").glob("[0-9]" * 5 + ".png"):
+            path.unlink()  # of earlier samples
         if self.png:
             for index, image in enumerate(images):
                 write_png(image, folder / "png" / f"{index:05d}.png")

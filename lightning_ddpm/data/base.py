@@ -92,7 +92,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def load_splits(self, stage: str) -> dict[str, ImageDataset]:
-        """The splits that ``stage`` needs: train and val for fit, val for validate, or test."""
+        """The splits that ``stage`` needs: test for test, else train and val."""
 
     def setup(self, stage: str) -> None:
         """Load the splits; ``predict`` needs none."""

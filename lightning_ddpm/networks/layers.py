@@ -15,12 +15,17 @@ class TimeEmbedding(nn.Module):
 
     Args:
         dim: width of the embedding, even.
+
+    Raises:
+        ValueError: if ``dim`` is odd or below 2.
     """
 
     frequencies: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        if dim < 2 or dim % 2:
+            raise ValueError(f"a time embedding needs an even width, got {dim}")
         frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2))
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))

@@ -19,16 +19,21 @@ class MLP(Network):
         hidden: width of the two hidden layers.
         time_dim: width of the time embedding; 0 leaves the time step out, as the article's
             script did. It then cannot know how much noise to look for, and its samples fail.
+
+    Raises:
+        ValueError: if ``hidden`` is below 1, or ``time_dim`` is odd or negative.
     """
 
     def __init__(
         self, image_shape: Sequence[int] = (1, 28, 28), hidden: int = 1000, time_dim: int = 128
     ) -> None:
         super().__init__()
+        if hidden < 1:
+            raise ValueError(f"hidden must be at least 1, got {hidden}")
         self.image_shape = tuple(image_shape)
         self.hidden = hidden
         self.time_dim = time_dim
-        self.embedding = TimeEmbedding(time_dim) if time_dim > 0 else None
+        self.embedding = TimeEmbedding(time_dim) if time_dim != 0 else None
         pixels = prod(image_shape)
         self.layers = nn.Sequential(
             nn.Linear(pixels + time_dim, hidden),

@@ -30,7 +30,7 @@ class UNet(Network):
         blocks: residual blocks of each level, on the way down and again on the way up.
 
     Raises:
-        ValueError: if there is no block, or channels are no multiple of 8.
+        ValueError: if there is no block or level, or channels are no multiples of 8.
     """
 
     def __init__(
@@ -39,6 +39,8 @@ class UNet(Network):
         super().__init__()
         if blocks < 1:
             raise ValueError(f"blocks must be at least 1, got {blocks}")
+        if not channels or any(c < 8 or c % 8 for c in channels):
+            raise ValueError(f"channels must be multiples of 8, got {list(channels)}")
         self.image_channels = image_channels
         self.channels = tuple(channels)
         self.blocks = blocks

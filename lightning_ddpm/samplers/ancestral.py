@@ -26,4 +26,4 @@ class AncestralSampler(Sampler):
         """Go from x_t to x_s; the last step, to clean data, has no variance."""
         mean, variance = schedule.posterior(denoise(x_t, t).x0, x_t, t, s)
         std = expand_like(variance.sqrt(), x_t)
-        return mean + std * noise.draw(x_t.shape[1:]).to(x_t.device)
+        return mean + std * noise.draw(x_t.shape[1:]).to(x_t)
