@@ -1,11 +1,9 @@
 """The model: schedule, network, target and sampler, and what the Trainer asks of them."""
 
-import inspect
 import math
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -21,6 +19,7 @@ from lightning_ddpm.images import image_grid, to_uint8, write_png
 from lightning_ddpm.networks import Network, UNet
 from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.objective import NoiseTarget, Target, squared_error
+from lightning_ddpm.parts import check_image_shape, recipe
 from lightning_ddpm.samplers import AncestralSampler, Sampler
 from lightning_ddpm.schedule import LinearSchedule, NoiseSchedule
 from lightning_ddpm.shapes import Images, PerSample, TimeSteps, expand_like
@@ -250,35 +249,3 @@ def check_precision(precision: str | None) -> None:
             f"precision {precision} rounds the noise schedule away; "
             "use 16-mixed, bf16-mixed or 32-true"
         )
-
-
-@torch.no_grad()
-def check_image_shape(network: Network, image_shape: Sequence[int]) -> None:
-    """Raise ValueError if ``network`` cannot predict for images of ``image_shape``."""
-    try:
-        x = torch.zeros(1, *image_shape)
-        fits = network(x, torch.zeros(1, dtype=torch.long)).shape == x.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
-        name = type(network).__name__
-        raise ValueError(f"{name} with these arguments does not fit image_shape {image_shape}")
-
-
-def recipe(part: Any) -> dict[str, Any]:
-    """The class and the arguments that would build ``part`` again, as LightningCLI writes them.
-
-    Raises:
-        TypeError: if an argument is not an attribute of the same name.
-    """
-    cls = type(part)
-    parameters = inspect.signature(cls).parameters.values()
-    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    try:
-        arguments = {name: getattr(part, name) for name in names}
-    except AttributeError as error:
-        raise TypeError(
-            f"{cls.__name__} must keep each constructor argument as an attribute of the same "
-            f"name, so that checkpoints can rebuild it: {error}"
-        ) from error
-    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}

@@ -16,9 +16,10 @@ ROOMS = {
     "denoiser": {"shapes", "schedule", "objective", "networks"},
     "networks": {"shapes"},
     "samplers": {"shapes", "noise", "schedule", "denoiser"},
+    "parts": {"networks"},
     "data": {"shapes", "files"},
     "module": {"shapes", "images", "noise", "schedule", "objective", "denoiser"}
-    | {"networks", "samplers"},
+    | {"networks", "samplers", "parts"},
     "callbacks": {"module", "files", "images"},
 }
 FREE = {"__init__", "cli"}
