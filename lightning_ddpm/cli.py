@@ -227,7 +227,11 @@ def shapes_of(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
 def main() -> None:
     """Run the command line in ``sys.argv``."""
     sys.argv[1:] = expand(sys.argv[1:])
-    for noise in (".*does not have many workers.*", ".*treespec, LeafSpec.*"):
+    for noise in (
+        ".*does not have many workers.*",
+        ".*treespec, LeafSpec.*",
+        ".*dirpath has changed.*",
+    ):
         warnings.filterwarnings("ignore", noise)
     options = {"allow_abbrev": False, "default_config_files": [str(CONFIGS / "default.yaml")]}
     try:

@@ -243,9 +243,12 @@ class DiffusionLightningModule(LightningModule):
 
 
 def check_precision(precision: str | None) -> None:
-    """Raise ValueError if ``precision`` stores the schedule so that its first steps vanish."""
-    if precision in ("16-true", "bf16-true"):
+    """Raise ValueError if ``precision`` would not keep schedule and weights in float32.
+
+    In half precision the schedule's first steps would vanish.
+    """
+    if precision and precision.endswith("-true") and precision != "32-true":
         raise ValueError(
-            f"precision {precision} rounds the noise schedule away; "
+            f"precision {precision} does not keep the noise schedule and the weights in float32; "
             "use 16-mixed, bf16-mixed or 32-true"
         )

@@ -166,6 +166,7 @@ def test_short_command_lines(short: str, full: str) -> None:
         (f"--devices {(os.cpu_count() or 1) + 1}", "devices"),
         ("--precision 16-true", "16-true"),
         ("--precision bf16-true", "16-true"),
+        ("--precision 64-true", "64-true"),
         ("--accelerator tpu", "torch_xla"),
         ("--precision 3", "precision"),
         ("--accelerator warp", "warp"),

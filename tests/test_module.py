@@ -199,9 +199,9 @@ def test_mixed_precision_leaves_the_schedule_and_the_loss_in_float32(
     assert len(list((tmp_path / "grids").iterdir())) == 1
 
 
-@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
-def test_half_precision_is_refused(tmp_path: Path, digits, precision: str) -> None:
-    with pytest.raises(ValueError, match="rounds the noise schedule away"):
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true", "64-true"])
+def test_other_true_precisions_are_refused(tmp_path: Path, digits, precision: str) -> None:
+    with pytest.raises(ValueError, match="does not keep the noise schedule"):
         trainer(tmp_path, max_steps=1, precision=precision).fit(small_model(), digits)
 
 

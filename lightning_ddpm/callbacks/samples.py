@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
+from tqdm import tqdm
 
 from lightning_ddpm.files import replacing, require_writable
 from lightning_ddpm.images import image_grid, write_png
@@ -69,4 +70,7 @@ class SampleWriter(BasePredictionWriter):
         if self.png:
             for index, image in enumerate(images):
                 write_png(image, folder / "png" / f"{index:05d}.png")
-        print(f"{len(images)} images are in {folder / 'samples.npz'} and {folder / 'grid.png'}")
+        # Above Lightning's progress bar, not in it.
+        tqdm.write(
+            f"{len(images)} images are in {folder / 'samples.npz'} and {folder / 'grid.png'}"
+        )
