@@ -157,12 +157,12 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
         config = self.config_init[str(self.subcommand)].trainer
-        root = Path(config.default_root_dir or os.getcwd())
         logger, callbacks = config.logger, config.callbacks or []
         callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
         if self.subcommand == "predict":
             logger = False
         elif logger in (None, True):
+            root = Path(config.default_root_dir or os.getcwd())
             require_writable(root)
             logger = TensorBoardLogger(root, default_hp_metric=False)
         if self.subcommand == "fit" and logger:

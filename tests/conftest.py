@@ -1,10 +1,14 @@
 """What all tests share. Shapes and types in signatures are checked while they run."""
 
+import inspect
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
 
 from jaxtyping import install_import_hook
 
@@ -19,6 +23,18 @@ ROOT = Path(__file__).parent.parent
 FULL_MNIST = os.environ.get("LIGHTNING_DDPM_DATA")
 SOURCE = "mnist" if FULL_MNIST else "packaged"
 """Full MNIST where its folder is named by the environment, else the packaged digits."""
+
+
+def concrete_classes(package: ModuleType, base: type) -> list[type]:
+    """All subclasses of ``base`` that the package's modules define, for its contract tests."""
+    names = [f"{package.__name__}.{module.name}" for module in iter_modules(package.__path__)]
+    return [
+        cls
+        for name in names
+        for cls in vars(import_module(name)).values()
+        if inspect.isclass(cls) and issubclass(cls, base) and not inspect.isabstract(cls)
+        if cls.__module__ == name
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -1,22 +1,12 @@
-import inspect
-from importlib import import_module
-from pkgutil import iter_modules
-
 import pytest
 import torch
+from conftest import concrete_classes
 from torch import nn
 
 from lightning_ddpm import networks
 from lightning_ddpm.networks import MLP, Network, UNet
 
-MODULES = [import_module(f"{networks.__name__}.{m.name}") for m in iter_modules(networks.__path__)]
-NETWORKS = [
-    cls
-    for module in MODULES
-    for cls in vars(module).values()
-    if inspect.isclass(cls) and issubclass(cls, Network) and not inspect.isabstract(cls)
-    if cls.__module__ == module.__name__
-]
+NETWORKS = concrete_classes(networks, Network)
 
 
 def randomised(network: nn.Module) -> nn.Module:

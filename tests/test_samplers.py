@@ -1,11 +1,9 @@
-import inspect
 import math
-from importlib import import_module
 from itertools import pairwise
-from pkgutil import iter_modules
 
 import pytest
 import torch
+from conftest import concrete_classes
 
 from lightning_ddpm import samplers
 from lightning_ddpm.denoiser import Denoise
@@ -15,14 +13,7 @@ from lightning_ddpm.samplers import AncestralSampler, Sampler
 from lightning_ddpm.schedule import CosineSchedule, LinearSchedule, NoiseSchedule
 from lightning_ddpm.shapes import expand_like
 
-MODULES = [import_module(f"{samplers.__name__}.{m.name}") for m in iter_modules(samplers.__path__)]
-SAMPLERS = [
-    cls
-    for module in MODULES
-    for cls in vars(module).values()
-    if inspect.isclass(cls) and issubclass(cls, Sampler) and not inspect.isabstract(cls)
-    if cls.__module__ == module.__name__
-]
+SAMPLERS = concrete_classes(samplers, Sampler)
 
 
 def gaussian_denoiser(schedule: NoiseSchedule, mean: float, std: float) -> Denoise:

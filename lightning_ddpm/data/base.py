@@ -1,27 +1,13 @@
 """What all data modules of images share: batches, loaders, and the samples to predict."""
 
 from abc import ABC, abstractmethod
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from jaxtyping import Int, UInt8
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-
-from lightning_ddpm.shapes import Images
-
-
-class Batch(TypedDict):
-    """A batch of images.
-
-    ``image`` (b, c, h, w) in [-1, 1]; ``label`` (b), from 0; ``index`` (b), the image's place in
-    its split, whatever the batch.
-    """
-
-    image: Images
-    label: Int[Tensor, " b"]
-    index: Int[Tensor, " b"]
 
 
 class ImageDataset(Dataset):
@@ -65,7 +51,9 @@ def as_is(batch: Any) -> Any:
 class ImageDataModule(LightningDataModule, ABC):
     """Feeds images in [-1, 1] to training and evaluation, and sample indices to predict.
 
-    Subclasses load the splits; images stay uint8 until they are on the device.
+    A batch holds ``image`` (b, c, h, w) in [-1, 1], ``label`` (b) from 0, and ``index`` (b), each
+    image's place in its split, whatever the batch. Subclasses load the splits; images stay uint8
+    until they are on the device.
 
     Args:
         batch_size: images in a batch, of each process.
@@ -116,7 +104,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return DataLoader(SampleIndices(self.num_samples), batch_size=self.batch_size)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Map the images of a ``Batch`` from 0..255 to [-1, 1], on the device."""
+        """Map the images of a batch from 0..255 to [-1, 1], on the device."""
         if isinstance(batch, dict):
             return batch | {"image": batch["image"].float() / 127.5 - 1}
         return batch
