@@ -56,7 +56,8 @@ def expand(arguments: list[str]) -> list[str]:
     """Write out what the command line may leave out; what is written out already stays.
 
     ``fit`` is the default subcommand, flags have short names, ``--config NAME`` is a recipe of the
-    package, ``--png`` needs no value, and ``--max_steps`` alone sets no limit to the epochs.
+    package, ``--png`` needs no value, ``--labels`` no brackets, and ``--max_steps`` alone sets no
+    limit to the epochs.
     """
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["fit", *arguments]
@@ -70,11 +71,20 @@ def expand(arguments: list[str]) -> list[str]:
             name = recipe_path(name)
         elif name == "--config":
             value = recipe_path(value)
+        elif i > 0 and arguments[i - 1] in ("--labels", "--model.labels"):
+            name = bracketed(name)
+        elif name in ("--labels", "--model.labels") and equals:
+            value = bracketed(value)
         expanded.append(flags.get(name, name) + equals + value)
     names = [argument.partition("=")[0] for argument in expanded]
     if "--trainer.max_steps" in names and "--trainer.max_epochs" not in names:
         expanded.insert(1, "--trainer.max_epochs=-1")  # first, so that a --config can set them
     return expanded
+
+
+def bracketed(labels: str) -> str:
+    """Write ``7`` or ``0,1,2`` as the list that YAML understands."""
+    return f"[{labels}]" if labels[:1].isdigit() else labels
 
 
 def recipe_path(name: str) -> str:

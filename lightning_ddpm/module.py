@@ -1,7 +1,6 @@
 """The model: schedule, network, target and sampler, and what the Trainer asks of them."""
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,20 +11,30 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm.auto import tqdm
 
-from lightning_ddpm.denoiser import Denoiser
+from lightning_ddpm.denoiser import Denoiser, Variance
+from lightning_ddpm.guidance import GuidedNetwork, drop_labels
 from lightning_ddpm.images import image_grid, to_uint8, write_png
+from lightning_ddpm.likelihood import VariationalBound, bound_term, estimate_bound
 from lightning_ddpm.networks import Network, UNet
 from lightning_ddpm.noise import SampleNoise
-from lightning_ddpm.objective import NoiseTarget, Target, squared_error
-from lightning_ddpm.parts import check_image_shape, recipe
-from lightning_ddpm.samplers import AncestralSampler, Sampler
+from lightning_ddpm.objective import (
+    NoiseTarget,
+    Target,
+    TimeSampler,
+    UniformTimes,
+    UniformWeighting,
+    Weighting,
+    squared_error,
+)
+from lightning_ddpm.parts import check_network, check_target, recipe
+from lightning_ddpm.samplers import Ancestral, Sampler
 from lightning_ddpm.schedule import LinearSchedule, NoiseSchedule
-from lightning_ddpm.shapes import Images, PerSample, TimeSteps, expand_like
+from lightning_ddpm.shapes import Images, Labels, PerSample, TimeSteps, expand_like
 
 GRID_IMAGES = 16
 EVALUATION_SEED = 0  # of the grids and of the noise in validation and test
+HYBRID_WEIGHT = 0.001  # of the bound beside the squared error, where the variance is learned
 
 
 class DiffusionLightningModule(LightningModule):
@@ -35,10 +44,18 @@ class DiffusionLightningModule(LightningModule):
     checkpoint can rebuild the model without being told anything.
 
     Args:
-        network: called as ``network(x_t, t)``; ``UNet()`` if not given.
+        network: called as ``network(x_t, t, label)``; ``UNet()`` if not given.
         schedule: the forward process; ``LinearSchedule()`` if not given.
         target: what the network predicts; ``NoiseTarget()`` if not given.
-        sampler: draws the grids and the samples; ``AncestralSampler()`` if not given.
+        sampler: draws the grids and the samples; ``Ancestral()`` if not given.
+        weighting: what the network's errors cost; ``UniformWeighting()`` if not given.
+        time_sampler: which time steps it is trained at; ``UniformTimes()`` if not given.
+        variance: the reverse process's: fixed ``small`` or ``large``, or ``learned`` by a network
+            of twice the output channels.
+        labels: the classes that grids and predict show in turn; all of them if not given.
+        label_dropout: the part of the labels that are left out in training, for guidance.
+        guidance: scale of classifier-free guidance; 1 is none.
+        guidance_interval: the time steps [low, high) that are guided; all if not given.
         lr: peak learning rate of Adam; it rises for ``warmup_steps``, then falls to zero at the
             end of the run.
         warmup_steps: optimizer steps until the learning rate has its peak.
@@ -46,7 +63,7 @@ class DiffusionLightningModule(LightningModule):
         grid_every_n_epochs: epochs from one grid of samples to the next; the last one has one.
 
     Raises:
-        ValueError: if an argument is out of range, or the sampler has more steps than the schedule.
+        ValueError: if an argument is out of range, or the parts do not fit together.
     """
 
     def __init__(
@@ -55,6 +72,13 @@ class DiffusionLightningModule(LightningModule):
         schedule: NoiseSchedule | None = None,
         target: Target | None = None,
         sampler: Sampler | None = None,
+        weighting: Weighting | None = None,
+        time_sampler: TimeSampler | None = None,
+        variance: Variance = "small",
+        labels: Sequence[int] | None = None,
+        label_dropout: float = 0.1,
+        guidance: float = 1.0,
+        guidance_interval: tuple[int, int] | None = None,
         lr: float = 1e-3,
         warmup_steps: int = 100,
         image_shape: Sequence[int] = (1, 28, 28),
@@ -65,32 +89,32 @@ class DiffusionLightningModule(LightningModule):
             raise ValueError(f"lr must be above 0, got {lr}")
         if warmup_steps < 1 or grid_every_n_epochs < 1:
             raise ValueError("warmup_steps and grid_every_n_epochs must be at least 1")
+        if not 0 <= label_dropout <= 1:
+            raise ValueError(f"label_dropout must be from 0 to 1, got {label_dropout}")
         self.network = network or UNet()
         self.schedule = schedule or LinearSchedule()
         self.target = target or NoiseTarget()
-        self.sampler = sampler or AncestralSampler()
-        # Raise now rather than after an epoch of training.
-        self.sampler.timesteps(self.schedule)
-        check_image_shape(self.network, image_shape)
+        self.weighting = weighting or UniformWeighting()
+        self.time_sampler = time_sampler or UniformTimes()
+        self.sampler = sampler or Ancestral()
+        self.variance: Variance = variance
+        self.labels = labels
+        self.label_dropout = label_dropout
+        self.guidance = guidance
+        self.guidance_interval = guidance_interval
         self.lr = lr
         self.warmup_steps = warmup_steps
         self.image_shape = tuple(image_shape)
         self.grid_every_n_epochs = grid_every_n_epochs
         self.grid_path: Path | None = None
         self._grid_step = -1
-        self.save_hyperparameters(
-            {
-                "_instantiator": "lightning.pytorch.cli.instantiate_module",
-                "network": recipe(self.network),
-                "schedule": recipe(self.schedule),
-                "target": recipe(self.target),
-                "sampler": recipe(self.sampler),
-                "lr": lr,
-                "warmup_steps": warmup_steps,
-                "image_shape": self.image_shape,
-                "grid_every_n_epochs": grid_every_n_epochs,
-            }
-        )
+        # Raise now rather than after an epoch of training.
+        self.sampler.timesteps(self.schedule)
+        check_target(self.target, self.schedule)
+        check_network(self.network, self.image_shape, variance == "learned")
+        self.denoiser(self.labels_of([0]))
+        instantiator = {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
+        self.save_hyperparameters(instantiator | recipe(self)["init_args"])
 
     def setup(self, stage: str) -> None:
         """Refuse precisions that would spoil the schedule."""
@@ -98,20 +122,34 @@ class DiffusionLightningModule(LightningModule):
 
     # Training
 
-    def loss(self, x0: Images, t: TimeSteps, noise: Images) -> PerSample:
+    def loss(
+        self, x0: Images, t: TimeSteps, noise: Images, label: Labels | None = None
+    ) -> PerSample:
         """The loss (b) of each image, noised to ``t`` (b) with ``noise`` (b, c, h, w)."""
         x_t = self.schedule.add_noise(x0, noise, t)
-        output = self.network(x_t, t)
-        alpha, sigma = (expand_like(value, x0) for value in self.schedule.alpha_sigma(t))
-        return squared_error(output, self.target.target(x0, noise, alpha, sigma))
+        output = self.network(x_t, t, label)
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        target = self.target.target(x0, noise, expand_like(alpha, x0), expand_like(sigma, x0))
+        c = x0.shape[1]
+        error = squared_error(output[:, :c], target)
+        loss = self.weighting.weight(self.target, alpha, sigma) * error
+        if self.variance == "learned":
+            # Only the variance learns from the bound (Nichol and Dhariwal 2021, eq. 16).
+            output = torch.cat([output[:, :c].detach(), output[:, c:]], dim=1)
+            prediction = self.denoiser().read(output, x_t, t)
+            term = bound_term(prediction, self.schedule, x0, x_t, t)
+            loss = loss + HYBRID_WEIGHT * self.schedule.T * term
+        return loss
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Algorithm 1 of Ho et al. 2020, for each image x0 of the batch."""
-        x0 = batch["image"]
+        x0, label = batch["image"], self.label_of(batch)
         generator = self.training_generator()
-        t = torch.randint(self.schedule.T, x0.shape[:1], generator=generator, device=x0.device)
+        t = self.time_sampler.draw(self.schedule, len(x0), generator)
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
-        loss = self.loss(x0, t, noise).mean()
+        if label is not None:
+            label = drop_labels(label, self.label_dropout, generator)
+        loss = self.loss(x0, t, noise, label).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -154,7 +192,11 @@ class DiffusionLightningModule(LightningModule):
         golden = (math.sqrt(5) - 1) / 2
         t = (index.cpu().double() * golden % 1 * self.schedule.T).long().to(x0.device)
         noise = SampleNoise(EVALUATION_SEED, index.tolist()).draw(x0.shape[1:]).to(x0.device)
-        return self.loss(x0, t, noise)
+        return self.loss(x0, t, noise, self.label_of(batch))
+
+    def label_of(self, batch: dict[str, Tensor]) -> Labels | None:
+        """The labels (b) of a batch, if the network can be told of them."""
+        return batch["label"] if self.network.num_classes > 0 else None
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the loss, which depends on the weights alone."""
@@ -162,10 +204,27 @@ class DiffusionLightningModule(LightningModule):
         metrics = {"val/loss": loss.mean(), "hp/val_loss": loss.mean()}
         self.log_dict(metrics, batch_size=len(loss), sync_dist=True)
 
+    def on_test_epoch_start(self) -> None:
+        """Start the variational bound anew."""
+        self.bound = VariationalBound(self.schedule.T).to(self.device)
+
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log the loss on the test images."""
+        """Log the loss on the test images, and estimate their variational bound."""
         loss = self.evaluation_loss(batch)
         self.log("test/loss", loss.mean(), batch_size=len(loss), sync_dist=True)
+        denoise = self.denoiser(self.label_of(batch), guidance=1.0)
+        index = batch["index"].tolist()
+        seed = EVALUATION_SEED
+        self.bound.update(estimate_bound(denoise, self.schedule, batch["image"], index, seed))
+
+    def on_test_epoch_end(self) -> None:
+        """Log the bound in bits per dimension, and plot its terms over t."""
+        figures, terms = self.bound.compute()
+        self.log_dict({f"test/{name}": value for name, value in figures.items()}, sync_dist=True)
+        if isinstance(self.logger, TensorBoardLogger):
+            for t, term in enumerate(terms.tolist()):
+                if not math.isnan(term):
+                    self.logger.experiment.add_scalar("test/L_t over t", term, t)
 
     def on_fit_start(self) -> None:
         """Open this run's row in TensorBoard's HPARAMS tab, to be filled by validation."""
@@ -205,41 +264,98 @@ class DiffusionLightningModule(LightningModule):
 
     def predict_step(self, index: Int[Tensor, " b"], batch_idx: int) -> dict[str, Tensor]:
         """Generate the samples of this ``index`` (b), with the seed of ``seed_everything``."""
-        seed = torch.initial_seed()
-        images = self.sample(index.tolist(), seed=seed, progress=self.shows_progress)
-        return {"index": index.cpu(), "image": to_uint8(images).cpu()}
+        indices = index.tolist()
+        images = self.sample(indices, seed=torch.initial_seed(), progress=self.shows_progress)
+        label = self.labels_of(indices)
+        samples = {"index": index.cpu(), "image": to_uint8(images).cpu()}
+        return samples if label is None else samples | {"label": label.cpu()}
 
     @property
     def shows_progress(self) -> bool:
         """Whether this process of the Trainer shows progress bars."""
         return self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
 
+    def labels_of(
+        self, indices: Sequence[int], labels: Sequence[int] | None = None
+    ) -> Labels | None:
+        """The class (b) of each sample, on the model's device; None if the model knows none.
+
+        Raises:
+            ValueError: if ``labels`` are not the model's.
+        """
+        labels, classes = self.labels if labels is None else labels, self.network.num_classes
+        if labels is None and classes == 0:
+            return None
+        if classes == 0:
+            raise ValueError("labels cannot be asked of a model that was trained without them")
+        labels = list(range(classes)) if labels is None else labels
+        if not labels or not all(0 <= label < classes for label in labels):
+            raise ValueError(f"labels must be from 0 to {classes - 1}, got {labels}")
+        label = torch.tensor([labels[index % len(labels)] for index in indices])
+        return label.to(self.schedule.alpha.device)
+
+    def denoiser(self, label: Labels | None = None, guidance: float | None = None) -> Denoiser:
+        """What samplers and editing see of the model: ``denoise(x_t, t)``, in float32.
+
+        Args:
+            label: the class of each image (b); -1, or None, is unknown.
+            guidance: scale of classifier-free guidance; the model's if not given.
+
+        Raises:
+            ValueError: if ``guidance`` is asked of a model that was trained without labels.
+        """
+        scale = self.guidance if guidance is None else guidance
+        if self.network.num_classes == 0 and scale != 1:
+            raise ValueError("guidance cannot be asked of a model that was trained without labels")
+        network = self.network
+        if label is not None:
+            interval = self.guidance_interval or (0, self.schedule.T)
+            network = GuidedNetwork(self.network, label, scale, interval)
+        return Denoiser(network, self.schedule, self.target, self.variance)
+
     @torch.no_grad()
     def sample(
-        self, samples: int | Sequence[int] = GRID_IMAGES, *, seed: int = 0, progress: bool = True
+        self,
+        samples: int | Sequence[int] = GRID_IMAGES,
+        *,
+        labels: int | Sequence[int] | None = None,
+        guidance: float | None = None,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+        progress: bool = True,
     ) -> Images:
         """Generate images (b, c, h, w) in [-1, 1] (Algorithm 2 of Ho et al. 2020).
 
         Args:
-            samples: how many, or the index of each. Image ``index`` of ``seed`` starts from the
-                same noise in any batch and on any device.
+            samples: how many, or the index of each. Image ``index`` of ``seed`` gets the same noise
+                in any batch and on any device.
+            labels: a class for all of them, or classes that image 0, 1, 2... get in turn; the
+                model's if not given.
+            guidance: scale of classifier-free guidance; the model's if not given.
+            sampler: the way from noise to images; the model's if not given.
             seed: the seed of all noise, not negative.
+            generator: draws a new seed, if given.
             progress: whether to show a progress bar.
+
+        Raises:
+            ValueError: if labels or guidance are asked of a model that was trained without labels,
+                a label is not one of the model's, or the sampler has more steps than the schedule.
         """
-        noise = SampleNoise(seed, range(samples) if isinstance(samples, int) else samples)
+        indices = range(samples) if isinstance(samples, int) else samples
+        label = self.labels_of(indices, [labels] if isinstance(labels, int) else labels)
+        if generator is not None:
+            device = generator.device
+            seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+        noise = SampleNoise(seed, indices)
         x = noise.draw(self.image_shape).to(self.schedule.alpha)
-        denoise = Denoiser(self.network, self.schedule, self.target)
-        steps = len(self.sampler.timesteps(self.schedule)) - 1
-        trajectory = self.sampler.trajectory(denoise, self.schedule, x, noise)
-        title = f"sampling {len(x)} images"
-        bar = tqdm(trajectory, title, steps, leave=False, unit="step", disable=not progress)
+        denoise, sampler = self.denoiser(label, guidance), sampler or self.sampler
         was_training = self.network.training
         self.network.eval()
         try:
-            (images,) = deque(bar, maxlen=1)
+            return sampler.sample(denoise, self.schedule, x, noise, progress=progress)
         finally:
             self.network.train(was_training)
-        return images
 
 
 def check_precision(precision: str | None) -> None:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_ddpm.shapes import Images, PerSample, TimeSteps, expand_like
+from lightning_ddpm.shapes import Factors, Images, PerSample, TimeSteps, expand_like
 
 
 class NoiseSchedule(nn.Module):
@@ -23,10 +23,11 @@ class NoiseSchedule(nn.Module):
 
     Args:
         betas: the variances (T), each between 0 and 1, best given in float64: the buffers are
-            computed in its precision and stored in float32.
+            computed in its precision and stored in float32. The last may be 1: x_{T-1} is then
+            pure noise (zero terminal SNR).
 
     Raises:
-        ValueError: if there is no variance, or one is outside (0, 1).
+        ValueError: if there is no variance, or one is out of range.
     """
 
     alpha: Tensor
@@ -34,9 +35,10 @@ class NoiseSchedule(nn.Module):
 
     def __init__(self, betas: Float[Tensor, " T"]) -> None:
         super().__init__()
-        if len(betas) == 0 or not bool(((betas > 0) & (betas < 1)).all()):
+        if len(betas) == 0 or not bool(((betas > 0) & (betas <= 1)).all() & (betas[:-1] < 1).all()):
             raise ValueError("a noise schedule needs T >= 1 variances, each between 0 and 1")
         self.T = len(betas)
+        self.betas = betas
         alpha_bar = torch.cumprod(1 - betas, dim=0)
         # Entry t + 1 belongs to time step t, so that t = -1 finds clean data in entry 0.
         alpha = torch.cat([alpha_bar.new_ones(1), alpha_bar.sqrt()])
@@ -54,28 +56,52 @@ class NoiseSchedule(nn.Module):
         alpha, sigma = self.alpha_sigma(t)
         return expand_like(alpha, x0) * x0 + expand_like(sigma, x0) * noise
 
-    def posterior(
-        self, x0: Images, x_t: Images, t: TimeSteps, s: TimeSteps
-    ) -> tuple[Images, PerSample]:
-        r"""Mean (b, c, \*spatial) and variance (b) of the Gaussian q(x_s | x_t, x_0), s < t.
-
-        For s = t - 1 this is eq. 7 of Ho et al. 2020; for any s < t it is Bayes' rule with
+    def transition(self, t: TimeSteps, s: TimeSteps) -> tuple[PerSample, PerSample]:
+        r"""Factor (b) and variance (b) of the forward process from time steps s to t, s < t.
 
         .. math::
             q(x_t \mid x_s) = \mathcal N(\alpha_{t|s} x_s, \sigma_{t|s}^2 I), \quad
             \alpha_{t|s} = \alpha_t / \alpha_s, \quad
             \sigma_{t|s}^2 = \sigma_t^2 - \alpha_{t|s}^2 \sigma_s^2
 
-        (Kingma et al. 2021, arXiv 2107.00630, appendix A).
+        (Kingma et al. 2021, arXiv 2107.00630, appendix A; for s = t - 1 the variance is
+        :math:`\beta_t`.)
         """
         alpha_t, sigma_t = self.alpha_sigma(t)
         alpha_s, sigma_s = self.alpha_sigma(s)
         alpha_ts = alpha_t / alpha_s
-        variance_ts = sigma_t**2 - alpha_ts**2 * sigma_s**2
+        return alpha_ts, (sigma_t**2 - alpha_ts**2 * sigma_s**2).clamp(min=0)
+
+    def posterior(
+        self, x0: Images, x_t: Images, t: TimeSteps, s: TimeSteps
+    ) -> tuple[Images, PerSample]:
+        r"""Mean (b, c, \*spatial) and variance (b) of the Gaussian q(x_s | x_t, x_0), s < t.
+
+        For s = t - 1 this is eq. 7 of Ho et al. 2020, with the variance :math:`\tilde\beta_t`; for
+        any s < t it is Bayes' rule (Kingma et al. 2021, appendix A).
+        """
+        _, sigma_t = self.alpha_sigma(t)
+        alpha_s, sigma_s = self.alpha_sigma(s)
+        alpha_ts, variance_ts = self.transition(t, s)
         weight_x_t = alpha_ts * sigma_s**2 / sigma_t**2
         weight_x0 = alpha_s * variance_ts / sigma_t**2
         mean = expand_like(weight_x_t, x_t) * x_t + expand_like(weight_x0, x0) * x0
         return mean, variance_ts * sigma_s**2 / sigma_t**2
+
+    def reverse_variance(self, v: Factors | Images, t: TimeSteps, s: TimeSteps) -> Factors | Images:
+        r"""Variance of :math:`p_\theta(x_s \mid x_t)`, s < t, in the shape of ``v``.
+
+        .. math:: \beta_{t|s}^v \, \tilde\beta_{t|s}^{1-v}
+
+        (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15): v = 0 is the paper's fixed small
+        variance, v = 1 the fixed large one. At s = -1, where :math:`\tilde\beta` is zero, it is
+        that of s = 0 instead, as in the code of both papers.
+        """
+        large = self.transition(t, s)[1]
+        t, s = t.clamp(min=min(1, self.T - 1)), s.clamp(min=0)
+        sigma_t, sigma_s = self.alpha_sigma(t)[1], self.alpha_sigma(s)[1]
+        small = self.transition(t, s)[1] * sigma_s**2 / sigma_t**2
+        return expand_like(large, v) ** v * expand_like(small, v) ** (1 - v)
 
 
 class LinearSchedule(NoiseSchedule):
@@ -103,6 +129,51 @@ class CosineSchedule(NoiseSchedule):
 
     def __init__(self, T: int = 1000, offset: float = 0.008) -> None:
         time = torch.linspace(0, 1, max(T, 0) + 1, dtype=torch.float64)
-        alpha_bar = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
-        super().__init__((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999))
+        super().__init__(betas_of(torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2))
         self.offset = offset
+
+
+class SigmoidSchedule(NoiseSchedule):
+    r"""A sigmoid for :math:`\bar\alpha` (Jabri et al. 2022, arXiv 2212.11972, algorithm 2).
+
+    Args:
+        T: number of time steps.
+        start: where on the sigmoid t = 0 lies.
+        end: where on the sigmoid t = T lies.
+        tau: the temperature, which divides both; the smaller, the steeper.
+    """
+
+    def __init__(
+        self, T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0
+    ) -> None:
+        time = torch.linspace(start, end, max(T, 0) + 1, dtype=torch.float64) / tau
+        signal = torch.sigmoid(-time)
+        super().__init__(betas_of((signal - signal[-1]) / (signal[0] - signal[-1])))
+        self.start = start
+        self.end = end
+        self.tau = tau
+
+
+class ZeroTerminalSNR(NoiseSchedule):
+    r"""Another schedule, rescaled so that its last time step is pure noise.
+
+    :math:`\alpha_t` is shifted and scaled so that the first one stays and the last one is zero (Lin
+    et al. 2023, arXiv 2305.08891, algorithm 1). Noise cannot be the target there.
+
+    Args:
+        schedule: what is rescaled; ``LinearSchedule()`` if not given.
+    """
+
+    def __init__(self, schedule: NoiseSchedule | None = None) -> None:
+        schedule = schedule or LinearSchedule()
+        if schedule.T < 2:
+            raise ValueError("zero terminal SNR needs a schedule of at least 2 time steps")
+        alpha = torch.cumprod(1 - schedule.betas, dim=0).sqrt()
+        alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+        super().__init__(betas_of(torch.cat([alpha.new_ones(1), alpha**2]), largest=1.0))
+        self.schedule = schedule
+
+
+def betas_of(alpha_bar: Float[Tensor, " times"], largest: float = 0.999) -> Float[Tensor, " T"]:
+    r"""The variances (T) of a :math:`\bar\alpha` (T + 1) that starts with 1, clean data."""
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest)

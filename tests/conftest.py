@@ -5,19 +5,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-install_import_hook("lightning_ddpm", "beartype.beartype")
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
+install_import_hook("lightning_ddpm", "conftest.checked")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from lightning_ddpm import MNISTDataModule  # noqa: E402
+from lightning_ddpm.cli import main  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 FULL_MNIST = os.environ.get("LIGHTNING_DDPM_DATA")
@@ -46,24 +50,42 @@ def digits() -> MNISTDataModule:
     return data
 
 
-@pytest.fixture
-def train_py(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs ``train.py`` in a process of its own, in an empty folder, on real digits."""
+@pytest.fixture(scope="session")
+def train_py_in() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs ``train.py`` in a process of its own, in a folder that is given."""
 
-    def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess:
+    def run(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess:
         result = subprocess.run(
             [sys.executable, str(ROOT / "train.py"), *map(str, arguments)],
-            cwd=tmp_path,
+            cwd=folder,
             env=os.environ | {"TQDM_MININTERVAL": "60"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         assert result.returncode == code, result.stdout + result.stderr
         return result
 
     return run
+
+
+@pytest.fixture
+def train_py(train_py_in, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs ``train.py`` in a process of its own, in an empty folder."""
+    return partial(train_py_in, tmp_path)
+
+
+@pytest.fixture
+def call_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs the command line in this process, which is quicker, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        main()
+
+    return call
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.callbacks import EMA
 from lightning_ddpm.networks import MLP
-from lightning_ddpm.samplers import AncestralSampler
+from lightning_ddpm.samplers import Ancestral
 
 
 class Notes(Callback):
@@ -49,5 +49,5 @@ if __name__ == "__main__":
         logger=False,
         callbacks=[EMA(), Notes(folder), ModelCheckpoint(folder, "last")],
     )
-    model = DiffusionLightningModule(MLP(hidden=32), sampler=AncestralSampler(2))
+    model = DiffusionLightningModule(MLP(hidden=32), sampler=Ancestral(2))
     trainer.fit(model, MNISTDataModule(source=source, batch_size=50))

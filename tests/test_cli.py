@@ -60,9 +60,9 @@ def test_predict_needs_the_checkpoint_only(run: dict[str, str], train_py, tmp_pa
     assert os.listdir(tmp_path) == ["samples"]
 
 
-def test_predict_options(run: dict[str, str], train_py, tmp_path: Path) -> None:
+def test_predict_options(run: dict[str, str], call_main, tmp_path: Path) -> None:
     def predict(out: str, *options: object) -> np.ndarray:
-        train_py("predict", "--ckpt_path", run["checkpoint"], "--out", out, *options)
+        call_main("predict", "--ckpt_path", run["checkpoint"], "--out", out, *options)
         return np.load(tmp_path / out / "samples.npz")["images"].astype(int)
 
     many = predict("many", "--num_samples", 10, "--batch_size", 4, "--seed", 5, "--png")
@@ -92,6 +92,40 @@ def test_evaluation(run: dict[str, str], train_py, tmp_path: Path, subcommand: s
     with torch.no_grad():
         loss = model.evaluation_loss({"image": images, "index": torch.arange(len(images))})
     assert logged.value == pytest.approx(loss.mean().item(), rel=1e-5)
+    if subcommand == "test":
+        figures = {tag: events.Scalars(f"test/{tag}")[0].value for tag in ("L_T", "L_t", "L_0")}
+        total = events.Scalars("test/bits_per_dim")[0].value
+        assert total == pytest.approx(sum(figures.values()), rel=1e-5)
+        terms = events.Scalars("test/L_t over t")
+        assert [term.step for term in terms][:3] == [0, 1, 2]
+        assert terms[0].value == pytest.approx(figures["L_0"], rel=1e-4)
+        assert sum(t.value for t in terms[1:]) == pytest.approx(figures["L_t"], rel=0.05)
+        assert 0 < events.Scalars("test/bits_per_dim_ci95")[0].value < 0.1 * total
+
+
+def test_predict_shows_the_labels_that_are_asked_for(call_main, tmp_path: Path, capfd) -> None:
+    options = ("--model.network.init_args.channels", "[8,8]", "--steps", 2, "--source", SOURCE)
+    call_main("--config", "conditional", *options, "--max_steps", 2, "--limit_val_batches", 1)
+    checkpoint = next(tmp_path.rglob("last.ckpt"))
+
+    def predict(*options: object) -> dict[str, np.ndarray]:
+        options = ("--ckpt_path", checkpoint, "--num_samples", 6, "--batch_size", 4, *options)
+        call_main("predict", *options)
+        return dict(np.load(tmp_path / "samples" / "samples.npz"))
+
+    assert predict()["labels"].tolist() == [0, 1, 2, 3, 4, 5]
+    seven = predict("--labels", 7)
+    assert seven["labels"].tolist() == [7] * 6
+    several = predict("--labels", "7,0,1", "--guidance", 1)
+    assert several["labels"].tolist() == [7, 0, 1, 7, 0, 1]
+    model = DiffusionLightningModule.load_from_checkpoint(checkpoint, weights_only=True)
+    assert model.guidance == 2
+    expected = model.sample(6, labels=[7, 0, 1], guidance=1, progress=False)
+    expected = ((expected[:, 0] + 1) * 127.5).round().numpy()
+    assert np.abs(several["images"] - expected).max() <= 1
+    with pytest.raises(SystemExit):
+        predict("--labels", 12)
+    assert "error: labels must be from 0 to 9, got [12]" in capfd.readouterr().err
 
 
 def test_flags_win_over_checkpoint_and_checkpoint_over_defaults(
@@ -117,14 +151,14 @@ def test_training_can_be_continued(run: dict[str, str], train_py) -> None:
 
 
 @pytest.mark.parametrize("recipe", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_runs(recipe: Path, train_py) -> None:
-    train_py("--config", recipe.stem, "--source", SOURCE, "--fast_dev_run", "true", "--steps", 2)
+def test_every_recipe_runs(recipe: Path, call_main) -> None:
+    call_main("--config", recipe.stem, "--source", SOURCE, "--fast_dev_run", "true", "--steps", 2)
 
 
 def test_default_recipe_is_the_python_default() -> None:
     recipe = yaml.safe_load((CONFIGS / "default.yaml").read_text())["model"]
     model = DiffusionLightningModule()
-    for name in ("network", "schedule", "target", "sampler"):
+    for name in ("network", "schedule", "target", "weighting", "time_sampler", "sampler"):
         assert recipe[name]["class_path"].split(".")[-1] == type(getattr(model, name)).__name__
 
 
@@ -146,6 +180,9 @@ def test_default_recipe_is_the_python_default() -> None:
         ("--steps 20", "fit --model.sampler.init_args.steps 20"),
         ("fit --trainer.max_epochs 5", "fit --trainer.max_epochs 5"),
         ("--help", "--help"),
+        ("predict --labels 7", "predict --model.labels [7]"),
+        ("predict --labels=0,1,2", "predict --model.labels=[0,1,2]"),
+        ("predict --labels [0,1] --guidance 2", "predict --model.labels [0,1] --model.guidance 2"),
         ("bogus --lr 1", "bogus --model.lr 1"),
     ],
 )
@@ -192,6 +229,13 @@ def test_short_command_lines(short: str, full: str) -> None:
         ("predict --ckpt_path {run} --num_samples -1", "num_samples"),
         ("predict --ckpt_path {run} --seed -1", "seed"),
         ("predict --ckpt_path {run} --labels 12", "labels"),
+        ("predict --ckpt_path {run} --labels seven", "labels seven: expected"),
+        ("predict --ckpt_path {run} --guidance 2", "guidance"),
+        ("predict --ckpt_path {run} --sampler DDIM --model.sampler.init_args.eta 2", "eta"),
+        ("--variance learned", "out_channels"),
+        ("--variance huge", "variance"),
+        ("--schedule ZeroTerminalSNR", "VelocityTarget"),
+        ("--weighting MinSNRWeighting --model.weighting.init_args.gamma 0", "gamma"),
         ("predict --ckpt_path {text}", "text.ckpt"),
         ("predict --ckpt_path {run} --network UNet", "UNet"),
         ("--ckpt_path {run} --network MLP --model.network.init_args.hidden 17", "MLP"),

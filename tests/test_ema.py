@@ -8,14 +8,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.callbacks import EMA
 from lightning_ddpm.networks import MLP
-from lightning_ddpm.samplers import AncestralSampler
+from lightning_ddpm.samplers import Ancestral
 
 
 class Recording(DiffusionLightningModule):
     """Notes a weight after each step, in validation, and when it draws and when it is saved."""
 
     def __init__(self) -> None:
-        super().__init__(MLP(hidden=8, time_dim=4), sampler=AncestralSampler(1), lr=0.1)
+        super().__init__(MLP(hidden=8, time_dim=4), sampler=Ancestral(1), lr=0.1)
         self.warmup_steps = 1
         self.raw, self.validated, self.drawn = [], [], []
 

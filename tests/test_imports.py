@@ -12,14 +12,17 @@ ROOMS = {
     "images": {"shapes", "files"},
     "noise": {"shapes"},
     "schedule": {"shapes"},
-    "objective": {"shapes"},
-    "denoiser": {"shapes", "schedule", "objective", "networks"},
+    "objective": {"shapes", "schedule"},
+    "denoiser": {"shapes", "schedule", "objective"},
+    "likelihood": {"shapes", "noise", "schedule", "denoiser"},
     "networks": {"shapes"},
+    "guidance": {"shapes", "networks"},
     "samplers": {"shapes", "noise", "schedule", "denoiser"},
-    "parts": {"networks"},
+    "editing": {"shapes", "noise", "schedule", "denoiser", "samplers"},
+    "parts": {"networks", "objective", "schedule"},
     "data": {"shapes", "files"},
-    "module": {"shapes", "images", "noise", "schedule", "objective", "denoiser"}
-    | {"networks", "samplers", "parts"},
+    "module": {"shapes", "images", "noise", "schedule", "objective", "denoiser", "likelihood"}
+    | {"networks", "guidance", "samplers", "parts"},
     "callbacks": {"module", "files", "images"},
 }
 FREE = {"__init__", "cli"}

@@ -1,18 +1,26 @@
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from lightning import Trainer
+from test_networks import randomised
 from torch import nn
 from torch.nn import functional as F
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.callbacks import EMA
 from lightning_ddpm.images import to_uint8
-from lightning_ddpm.networks import MLP, Network
-from lightning_ddpm.objective import NoiseTarget
-from lightning_ddpm.samplers import AncestralSampler
-from lightning_ddpm.schedule import CosineSchedule, LinearSchedule
+from lightning_ddpm.likelihood import bound_term
+from lightning_ddpm.networks import MLP, Network, UNet
+from lightning_ddpm.objective import (
+    LogitNormalTimes,
+    MinSNRWeighting,
+    NoiseTarget,
+    VelocityTarget,
+)
+from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver
+from lightning_ddpm.schedule import CosineSchedule, LinearSchedule, ZeroTerminalSNR
 
 
 class Forgetful(Network):
@@ -22,13 +30,13 @@ class Forgetful(Network):
         super().__init__()
         self.layer = nn.Conv2d(1, 1, width, padding="same")
 
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_t, t, label=None) -> torch.Tensor:
         return self.layer(x_t)
 
 
 def small_model() -> DiffusionLightningModule:
     return DiffusionLightningModule(
-        MLP(hidden=32, time_dim=8), CosineSchedule(50), NoiseTarget(), AncestralSampler(5), lr=0.002
+        MLP(hidden=32, time_dim=8), CosineSchedule(50), NoiseTarget(), Ancestral(5), lr=0.002
     )
 
 
@@ -73,7 +81,7 @@ def test_validation_loss_depends_on_the_weights_alone(digits: MNISTDataModule) -
 
 def test_validation_time_steps_are_spread_evenly() -> None:
     model, times = DiffusionLightningModule(MLP(hidden=8)), []
-    model.loss = lambda x0, t, noise: times.append(t) or t.float()
+    model.loss = lambda x0, t, noise, label: times.append(t) or t.float()
     for start in range(0, 500, 50):
         index = torch.arange(start, start + 50)
         model.evaluation_loss({"image": torch.zeros(50, 1, 28, 28), "index": index})
@@ -91,7 +99,7 @@ def test_training_noise_is_new_in_each_batch_and_each_process(
         model = small_model()
         monkeypatch.setattr(DiffusionLightningModule, "global_rank", rank)
         loss = model.loss
-        model.loss = lambda x0, t, noise: seen.append(noise) or loss(x0, t, noise)
+        model.loss = lambda x0, t, noise, label: seen.append(noise) or loss(x0, t, noise)
         options = {"max_steps": 4, "limit_val_batches": 0, "accumulate_grad_batches": 2}
         trainer(tmp_path, **options).fit(model, digits)
         return seen
@@ -161,6 +169,106 @@ def test_sampling_leaves_the_global_random_state_and_the_mode_alone() -> None:
     assert images.abs().max() <= 1
 
 
+def test_sample_takes_another_sampler_and_a_generator() -> None:
+    model = small_model()
+    few, more = (model.sample(2, sampler=DDIM(steps), progress=False) for steps in (5, 20))
+    assert (few - more).abs().max() > 0.01
+    assert model.sampler.steps == 5
+    generator = torch.Generator().manual_seed(1)
+    first, second = (model.sample(2, generator=generator, progress=False) for _ in range(2))
+    again = model.sample(2, generator=torch.Generator().manual_seed(1), progress=False)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, second)
+
+
+def test_sampling_shows_its_progress(capsys: pytest.CaptureFixture) -> None:
+    model = small_model()
+    model.sample(2)
+    assert re.search(r"sampling 2 images:.*/5 ", capsys.readouterr().err)
+    model.sample(2, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_hybrid_loss_trains_the_variance_by_the_bound_and_the_rest_by_the_error(digits) -> None:
+    # Oracle: the gradients of the two parts, each of its own.
+    network = randomised(UNet(channels=(8, 16), out_channels=2))
+    model = DiffusionLightningModule(network, CosineSchedule(50), variance="learned")
+    x0 = digits.splits["train"].images[:4].float() / 127.5 - 1
+    t, noise = torch.tensor([0, 1, 20, 49]), torch.randn_like(x0)
+
+    def gradient(loss: torch.Tensor) -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(loss.sum(), network.head.weight)
+        return gradient  # (2, c, 3, 3): of the noise and of v
+
+    x_t = model.schedule.add_noise(x0, noise, t)
+    of_error = gradient((network(x_t, t)[:, :1] - noise).square().flatten(1).mean(1))
+    term = bound_term(model.denoiser()(x_t, t), model.schedule, x0, x_t, t)
+    of_bound = gradient(0.001 * 50 * term)
+    of_both = gradient(model.loss(x0, t, noise))
+    torch.testing.assert_close(of_both[0], of_error[0])
+    torch.testing.assert_close(of_both[1], of_bound[1])
+    assert of_bound[0].abs().max() > 0  # and would have changed the noise
+    assert of_error[1].abs().max() == 0
+
+
+def test_weighting_and_times_are_those_of_training(tmp_path: Path, digits) -> None:
+    model, seen = small_model(), []
+    model.time_sampler, model.weighting = LogitNormalTimes(3.0, 0.1), MinSNRWeighting(0.5)
+    loss = model.loss
+    model.loss = lambda x0, t, noise, label=None: seen.append(t) or loss(x0, t, noise, label)
+    trainer(tmp_path, max_steps=3, limit_val_batches=0).fit(model, digits)
+    assert torch.cat(seen).min() >= 45
+    x0, t = torch.zeros(2, 1, 28, 28), torch.tensor([10, 40])
+    noise = torch.randn_like(x0)
+    weighted, plain = loss(x0, t, noise), small_model()
+    plain.network = model.network
+    alpha, sigma = model.schedule.alpha_sigma(t)
+    snr = (alpha / sigma) ** 2
+    expected = snr.clamp(max=0.5) / snr * plain.loss(x0, t, noise)
+    torch.testing.assert_close(weighted, expected)
+
+
+def test_labels_are_learned_and_at_times_dropped(tmp_path: Path, digits) -> None:
+    network, seen = UNet(channels=(8,), num_classes=10), []
+    forward = network.forward
+    network.forward = lambda x, t, label=None: seen.append(label) or forward(x, t, label)
+    model = DiffusionLightningModule(network, sampler=DDIM(2), label_dropout=0.3)
+    seen.clear()
+    trainer(tmp_path, max_steps=20, limit_val_batches=0).fit(model, digits)
+    trained = torch.cat(seen[:20])
+    assert (trained == -1).double().mean().item() == pytest.approx(0.3, abs=0.08)
+    assert set(trained.tolist()) == set(range(-1, 10))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_dropout": 1.5}, "label_dropout must be from 0 to 1"),
+        ({"variance": "learned"}, "need 2 \\(out_channels\\)"),
+        ({"network": UNet(channels=(8,), out_channels=2)}, "need 1 \\(out_channels\\)"),
+        ({"schedule": ZeroTerminalSNR()}, "take VelocityTarget or DataTarget"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DiffusionLightningModule(**options)
+
+
+def test_nested_parts_are_rebuilt(tmp_path: Path, digits: MNISTDataModule) -> None:
+    schedule = ZeroTerminalSNR(CosineSchedule(30))
+    model = DiffusionLightningModule(
+        MLP(hidden=8), schedule, VelocityTarget(), sampler=DPMSolver(4), guidance_interval=(3, 9)
+    )
+    fitted = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    fitted.fit(model, digits)
+    fitted.save_checkpoint(tmp_path / "a.ckpt")
+    again = DiffusionLightningModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert isinstance(again.schedule, ZeroTerminalSNR)
+    assert isinstance(again.schedule.schedule, CosineSchedule)
+    assert torch.equal(again.schedule.alpha, schedule.alpha)
+    assert torch.equal(again.sample(2, progress=False), model.sample(2, progress=False))
+
+
 def test_sample_does_not_depend_on_the_batch() -> None:
     model = small_model()
     together = to_uint8(model.sample(6, seed=3)).int()
@@ -182,7 +290,7 @@ def test_bad_arguments_are_refused(options: dict) -> None:
 
 def test_more_sampler_steps_than_the_schedule_has_are_refused_at_once() -> None:
     with pytest.raises(ValueError, match="between 1 and T = 50, got 51"):
-        DiffusionLightningModule(schedule=CosineSchedule(50), sampler=AncestralSampler(51))
+        DiffusionLightningModule(schedule=CosineSchedule(50), sampler=Ancestral(51))
 
 
 def test_mixed_precision_leaves_the_schedule_and_the_loss_in_float32(
@@ -208,13 +316,13 @@ def test_other_true_precisions_are_refused(tmp_path: Path, digits, precision: st
 class Linear(Network):
     """Predicts the noise sigma x_t, which is the best linear guess for data of unit variance."""
 
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_t, t, label=None) -> torch.Tensor:
         return LinearSchedule().alpha_sigma(t)[1][:, None, None, None] * x_t
 
 
 def test_training_learns(tmp_path: Path, digits: MNISTDataModule) -> None:
     # Oracle: the loss of the linear guess, which a network must soon leave far behind.
-    model = DiffusionLightningModule(lr=4e-3, sampler=AncestralSampler(1))
+    model = DiffusionLightningModule(lr=4e-3, sampler=Ancestral(1))
     linear = validation_loss(DiffusionLightningModule(Linear()), digits, 300)
     assert validation_loss(model, digits, 300) > linear
     trainer(tmp_path, max_steps=80, limit_val_batches=0).fit(model, digits)

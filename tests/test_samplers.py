@@ -1,70 +1,110 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from conftest import concrete_classes
+from gaussian import draw, ideal_denoiser, probability_flow
 
 from lightning_ddpm import samplers
-from lightning_ddpm.denoiser import Denoise
 from lightning_ddpm.noise import SampleNoise
-from lightning_ddpm.objective import Prediction
-from lightning_ddpm.samplers import AncestralSampler, Sampler
+from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver, Heun, Sampler
 from lightning_ddpm.schedule import CosineSchedule, LinearSchedule, NoiseSchedule
-from lightning_ddpm.shapes import expand_like
 
 SAMPLERS = concrete_classes(samplers, Sampler)
-
-
-def gaussian_denoiser(schedule: NoiseSchedule, mean: float, std: float) -> Denoise:
-    """The ideal denoiser of data N(mean, std^2 I): E[x0 | x_t] by conjugacy."""
-
-    def denoise(x_t: torch.Tensor, t: torch.Tensor) -> Prediction:
-        alpha, sigma = (expand_like(value, x_t) for value in schedule.alpha_sigma(t))
-        gain = alpha * std**2 / (alpha**2 * std**2 + sigma**2)
-        x0 = mean + gain * (x_t - alpha * mean)
-        return Prediction(x0, (x_t - alpha * x0) / sigma)
-
-    return denoise
-
-
-def draw(sampler: Sampler, schedule: NoiseSchedule, samples: int, mean: float, std: float):
-    noise = SampleNoise(0, range(samples))
-    x_T = noise.draw((1, 8, 8))
-    *_, x = sampler.trajectory(gaussian_denoiser(schedule, mean, std), schedule, x_T, noise)
-    return x
+ORDERS = {DDIM: 1, DPMSolver: 2, Heun: 2}
 
 
 @pytest.mark.parametrize("cls", SAMPLERS)
 @pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule()])
 def test_gaussian_data_is_recovered(cls: type[Sampler], schedule: NoiseSchedule) -> None:
-    x = draw(cls(), schedule, 200, mean=0.4, std=0.5)
+    x = draw(cls(steps=None), schedule, 200, mean=0.4, std=0.5)
     error = 0.5 / math.sqrt(x.numel())
     assert x.mean().item() == pytest.approx(0.4, abs=5 * error)
     assert x.std().item() == pytest.approx(0.5, rel=0.02)
 
 
-def test_ancestral_chain_of_few_steps_has_its_exact_moments() -> None:
+@pytest.mark.parametrize("sampler", [DPMSolver(20), Heun(20), DDIM(100)])
+def test_gaussian_data_is_recovered_in_few_steps(sampler: Sampler) -> None:
+    x = draw(sampler, LinearSchedule(), 200, mean=0.4, std=0.5)
+    assert x.mean().item() == pytest.approx(0.4, abs=0.02)
+    assert x.std().item() == pytest.approx(0.5, rel=0.04)
+
+
+@pytest.mark.parametrize("v", [0.0, 0.5, 1.0])
+def test_ancestral_chain_of_few_steps_has_its_exact_moments(v: float) -> None:
     # Oracle: on Gaussian data each step is linear in x_t, so mean and variance of the chain obey
     # a recursion, written out here from alpha_bar alone.
-    schedule, sampler, m, s = LinearSchedule(), AncestralSampler(20), 0.4, 0.5
+    schedule, sampler, m, s = LinearSchedule(), Ancestral(20), 0.4, 0.5
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
     alpha_bar = torch.cat([alpha_bar, alpha_bar.new_ones(1)]).tolist()  # entry -1: clean data
     mean, variance = 0.0, 1.0
-    times = sampler.timesteps(schedule)
-    for t, r in pairwise(times):
+    for t, r in pairwise(sampler.timesteps(schedule)):
         a_t, a_r = alpha_bar[t], alpha_bar[r]
         gain = math.sqrt(a_t) * s**2 / (a_t * s**2 + 1 - a_t)
         w0 = math.sqrt(a_r) * (1 - a_t / a_r) / (1 - a_t)
         w_t = math.sqrt(a_t / a_r) * (1 - a_r) / (1 - a_t)
         slope = w0 * gain + w_t
         mean = slope * mean + w0 * (1 - gain * math.sqrt(a_t)) * m
-        variance = slope**2 * variance + (1 - a_t / a_r) * (1 - a_r) / (1 - a_t)
-    x = draw(sampler, schedule, 2000, m, s)
+        large, small = 1 - a_t / a_r, (1 - a_t / a_r) * (1 - a_r) / (1 - a_t)
+        noise = large**v * small ** (1 - v) if r >= 0 else 0
+        variance = slope**2 * variance + noise
+    x = draw(sampler, schedule, 2000, m, s, v)
     error = math.sqrt(variance / x.numel())
     assert x.mean().item() == pytest.approx(mean, abs=4 * error)
     assert x.std().item() == pytest.approx(math.sqrt(variance), rel=4 / math.sqrt(2 * x.numel()))
-    assert abs(math.sqrt(variance) - s) > 0.02  # so few steps are told apart from the data
+    assert abs(math.sqrt(variance) - s) > 0.01  # so few steps are told apart from the data
+
+
+@pytest.mark.parametrize("cls", ORDERS)
+def test_order_of_convergence(cls: type[Sampler], capsys: pytest.CaptureFixture) -> None:
+    # Oracle: the probability flow of Gaussian data, which is known in closed form. The steps are
+    # even in lambda, so that a step size is defined; T is large, so that they can be.
+    schedule = LinearSchedule(100_000, 1e-6, 2e-4).double()
+    alpha, sigma = schedule.alpha_sigma(torch.arange(schedule.T))
+    log_snr = -(alpha / sigma).log()  # rises with t, for searchsorted
+    x_T = torch.randn(1, 1, 16, 16, dtype=torch.float64)
+    sizes, errors = [], []
+    for steps in (8, 16, 32, 64, 128):
+        times = torch.searchsorted(log_snr, torch.linspace(3, -3, steps + 1).double()).tolist()
+        exact = probability_flow(schedule, x_T, times[0], times[-1], 0.4, 0.5)
+        denoise, noise = ideal_denoiser(schedule, 0.4, 0.5), SampleNoise(0, [0])
+        x = cls().sample(denoise, schedule, x_T, noise, times)
+        sizes.append(math.log(6 / steps))
+        errors.append((x - exact).square().mean().sqrt().log().item())
+    order = np.polyfit(sizes[1:], errors[1:], 1)[0]
+    with capsys.disabled():
+        print(f" {cls.__name__}: order {order:.3f}, error {math.exp(errors[-1]):.1e} in 128 steps")
+    assert order == pytest.approx(ORDERS[cls], abs=0.15)
+
+
+@pytest.mark.parametrize("steps", [10, 1000])
+def test_ddim_with_eta_1_is_ancestral_sampling(steps: int) -> None:
+    ddim = draw(DDIM(steps, eta=1.0), LinearSchedule(), 20, 0.4, 0.5)
+    ancestral = draw(Ancestral(steps), LinearSchedule(), 20, 0.4, 0.5)
+    torch.testing.assert_close(ddim, ancestral, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_ddim_keeps_the_marginals(eta: float) -> None:
+    x = draw(DDIM(1000, eta), LinearSchedule(), 200, 0.4, 0.5)
+    assert x.std().item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_only_stochastic_samplers_draw_noise() -> None:
+    drawn = []
+
+    class Counting(SampleNoise):
+        def draw(self, shape) -> torch.Tensor:
+            drawn.append(1)
+            return super().draw(shape)
+
+    schedule = LinearSchedule(50)
+    for sampler in (DDIM(5), DPMSolver(5), Heun(5)):
+        x = torch.randn(2, 1, 4, 4)
+        sampler.sample(ideal_denoiser(schedule, 0, 0.5), schedule, x, Counting(0, range(2)))
+    assert not drawn
 
 
 @pytest.mark.parametrize("cls", SAMPLERS)
@@ -72,7 +112,7 @@ def test_trajectory_has_an_image_for_each_step(cls: type[Sampler]) -> None:
     schedule = LinearSchedule(50)
     noise = SampleNoise(0, range(3))
     x_T = noise.draw((2, 4, 4))
-    denoise = gaussian_denoiser(schedule, 0, 0.5)
+    denoise = ideal_denoiser(schedule, 0, 0.5)
     images = list(cls(steps=7).trajectory(denoise, schedule, x_T, noise))
     assert len(images) == 7
     assert all(x.shape == x_T.shape and x.dtype == torch.float32 for x in images)
@@ -81,22 +121,30 @@ def test_trajectory_has_an_image_for_each_step(cls: type[Sampler]) -> None:
 @pytest.mark.parametrize("cls", SAMPLERS)
 def test_samples_do_not_depend_on_the_batch(cls: type[Sampler]) -> None:
     schedule = LinearSchedule(50)
-    together = draw(cls(), schedule, 5, 0, 0.5)
-    alone = draw(cls(), schedule, 2, 0, 0.5)
+    together = draw(cls(steps=20), schedule, 5, 0, 0.5)
+    alone = draw(cls(steps=20), schedule, 2, 0, 0.5)
     torch.testing.assert_close(together[:2], alone)
 
 
 @pytest.mark.parametrize("cls", SAMPLERS)
-@pytest.mark.parametrize("steps", [None, 1, 2, 7, 999, 1000])
-def test_timesteps_go_down_from_T_to_clean_data(cls: type[Sampler], steps: int | None) -> None:
+@pytest.mark.parametrize("steps", [None, 1, 2, 7, 20, 50, 999, 1000])
+def test_timesteps_are_trailing(cls: type[Sampler], steps: int | None) -> None:
+    # Oracle: the formula of Lin et al. 2023, table 2, in time steps from 0.
     times = cls(steps=steps).timesteps(LinearSchedule())
-    assert len(times) == (steps or 1000) + 1
-    assert times[0] == 999
-    assert times[-1] == -1
+    n = steps or 1000
+    expected = [round(1000 - i * 1000 / n) - 1 for i in range(n)]
+    assert np.abs(np.array(times[:-1]) - expected).max() <= 1  # halves may be rounded both ways
+    assert (times[0], times[-1], len(times)) == (999, -1, n + 1)
     assert all(s < t for t, s in pairwise(times))
 
 
 @pytest.mark.parametrize("steps", [0, -5, 1001])
 def test_impossible_steps_are_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=f"between 1 and T = 1000, got {steps}"):
-        AncestralSampler(steps).timesteps(LinearSchedule())
+        Ancestral(steps).timesteps(LinearSchedule())
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1])
+def test_impossible_eta_is_refused(eta: float) -> None:
+    with pytest.raises(ValueError, match="eta must be from 0 to 1"):
+        DDIM(10, eta)

@@ -4,9 +4,30 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_ddpm.schedule import CosineSchedule, LinearSchedule, NoiseSchedule
+from lightning_ddpm.denoiser import Denoiser
+from lightning_ddpm.networks import Network
+from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.objective import DataTarget, NoiseTarget, Target, VelocityTarget
+from lightning_ddpm.parts import check_target
+from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver, Heun
+from lightning_ddpm.schedule import (
+    CosineSchedule,
+    LinearSchedule,
+    NoiseSchedule,
+    SigmoidSchedule,
+    ZeroTerminalSNR,
+)
 
-SCHEDULES = [LinearSchedule(), LinearSchedule(20, 0.01, 0.3), CosineSchedule(), CosineSchedule(50)]
+SCHEDULES = [
+    LinearSchedule(),
+    LinearSchedule(20, 0.01, 0.3),
+    CosineSchedule(),
+    CosineSchedule(50),
+    SigmoidSchedule(),
+    SigmoidSchedule(30, tau=0.5),
+    ZeroTerminalSNR(),
+    ZeroTerminalSNR(CosineSchedule(50)),
+]
 
 
 def betas_of(schedule: NoiseSchedule) -> np.ndarray:
@@ -15,6 +36,15 @@ def betas_of(schedule: NoiseSchedule) -> np.ndarray:
     if isinstance(schedule, LinearSchedule):
         first, last = schedule.beta_start, schedule.beta_end
         return np.array([first + (last - first) * i / (T - 1) for i in range(T)])
+    if isinstance(schedule, SigmoidSchedule):
+        place = [(6 * i / T - 3) / schedule.tau for i in range(T + 1)]
+        f = [1 / (1 + math.exp(p)) for p in place]
+        f = [(value - f[-1]) / (f[0] - f[-1]) for value in f]
+        return np.array([min(1 - f[i + 1] / f[i], 0.999) for i in range(T)])
+    if isinstance(schedule, ZeroTerminalSNR):  # algorithm 1 of Lin et al. 2023
+        root = np.sqrt(np.cumprod(1 - betas_of(schedule.schedule)))
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+        return 1 - (root / np.concatenate([[1], root[:-1]])) ** 2
     assert isinstance(schedule, CosineSchedule)
     f = [math.cos((i / T + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(T + 1)]
     return np.array([min(1 - f[i + 1] / f[i], 0.999) for i in range(T)])
@@ -23,9 +53,12 @@ def betas_of(schedule: NoiseSchedule) -> np.ndarray:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_alpha_and_sigma_follow_from_the_betas(schedule: NoiseSchedule) -> None:
     # Oracle: alpha_bar as a sum of logarithms (math.fsum) instead of a product.
-    log_alpha_bar = [math.fsum(np.log1p(-betas_of(schedule)[: t + 1])) for t in range(schedule.T)]
+    with np.errstate(divide="ignore"):  # the logarithm of zero SNR
+        logs = np.log1p(-betas_of(schedule))
+    log_alpha_bar = [math.fsum(logs[: t + 1]) for t in range(schedule.T)]
     alpha, sigma = schedule.alpha_sigma(torch.arange(schedule.T))
-    torch.testing.assert_close(alpha, torch.tensor(np.exp(np.array(log_alpha_bar) / 2)).float())
+    expected = torch.tensor(np.exp(np.array(log_alpha_bar) / 2)).float()
+    torch.testing.assert_close(alpha, expected, atol=1e-7, rtol=1e-5)
     torch.testing.assert_close(sigma, torch.tensor(np.sqrt(-np.expm1(log_alpha_bar))).float())
     assert alpha.dtype == sigma.dtype == torch.float32
 
@@ -70,6 +103,70 @@ def test_posterior_is_bayes_rule(schedule: NoiseSchedule, t: int, s: int) -> Non
     assert variance.item() == pytest.approx(grid_variance, rel=2e-3)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("t", "s"), [(19, 18), (19, 5), (1, 0)])
+def test_reverse_variance_lies_between_the_posterior_and_the_forward_process(
+    schedule: NoiseSchedule, t: int, s: int
+) -> None:
+    # Oracle: Ho et al. 2020, section 3.2, from the betas.
+    betas = betas_of(schedule)
+    a_t, a_s = np.prod(1 - betas[: t + 1]), np.prod(1 - betas[: s + 1])
+    large = 1 - a_t / a_s
+    small = large * (1 - a_s) / (1 - a_t)
+    for v, expected in ((0.0, small), (1.0, large), (0.5, math.sqrt(small * large))):
+        times = torch.tensor([t]), torch.tensor([s])
+        variance = schedule.reverse_variance(torch.full((1, 1, 1), v), *times)
+        assert variance.item() == pytest.approx(expected, rel=2e-3)
+
+
+def test_reverse_variance_of_the_last_step_is_clipped() -> None:
+    schedule, v = LinearSchedule(), torch.zeros(1, 1)
+    last = schedule.reverse_variance(v, torch.tensor([0]), torch.tensor([-1]))
+    before = schedule.reverse_variance(v, torch.tensor([1]), torch.tensor([0]))
+    assert last.item() == before.item() > 0
+
+
+def test_zero_terminal_snr() -> None:
+    schedule = ZeroTerminalSNR(LinearSchedule(100))
+    alpha, sigma = schedule.alpha_sigma(torch.tensor([0, 99]))
+    assert alpha[1].item() == 0
+    assert sigma[1].item() == 1
+    assert alpha[0].item() == LinearSchedule(100).alpha[1].item()
+    with pytest.raises(ValueError, match="at least 2"):
+        ZeroTerminalSNR(LinearSchedule(1))
+    with pytest.raises(ValueError, match="take VelocityTarget or DataTarget"):
+        check_target(NoiseTarget(), schedule)
+
+
+class Copy(Network):
+    """Says that whatever it is asked for is x_t."""
+
+    def forward(self, x_t, t, label=None) -> torch.Tensor:
+        return x_t
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 10, 1000, 4000])
+@pytest.mark.parametrize("target", [NoiseTarget(), DataTarget(), VelocityTarget()])
+def test_nothing_is_infinite_at_the_endpoints(T: int, target: Target) -> None:
+    schedules: list[NoiseSchedule] = [LinearSchedule(T), CosineSchedule(T), SigmoidSchedule(T)]
+    if T > 1 and not isinstance(target, NoiseTarget):
+        schedules += [ZeroTerminalSNR(schedule) for schedule in schedules]
+    noise = SampleNoise(0, range(2))
+    x = noise.draw((1, 2, 2))
+    for schedule in schedules:
+        check_target(target, schedule)
+        ends = torch.tensor([0, T - 1])
+        alpha, sigma = schedule.alpha_sigma(ends)
+        denoise = Denoiser(Copy(), schedule, target, "large")
+        values = [*denoise(x, ends), target.x0_error(alpha, sigma), (alpha / sigma) ** 2]
+        values += schedule.posterior(x, x, ends, ends - 1)
+        for sampler in (Ancestral, DDIM, DPMSolver, Heun):
+            for steps in {1, min(T, 2), min(T, 20)}:
+                values.append(sampler(steps).sample(denoise, schedule, x, noise))
+        values.append(DDIM(min(T, 20), eta=1.0).sample(denoise, schedule, x, noise))
+        assert all(value.isfinite().all() for value in values), schedule
+
+
 def test_posterior_at_clean_data_is_x0() -> None:
     x0, x_t = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2)
     t = torch.tensor([0, 5, 999])
@@ -84,7 +181,12 @@ def test_precision_and_device_are_the_modules() -> None:
     assert not schedule.state_dict()
 
 
-@pytest.mark.parametrize("arguments", [(0,), (-3,), (10, 0.0), (10, 1e-4, 1.0), (10, 0.5, -0.1)])
+@pytest.mark.parametrize("arguments", [(0,), (-3,), (10, 0.0), (10, 1e-4, 1.1), (10, 0.5, -0.1)])
 def test_bad_betas_are_refused(arguments: tuple) -> None:
     with pytest.raises(ValueError, match="T >= 1 variances"):
         LinearSchedule(*arguments)
+
+
+def test_only_the_last_step_may_be_pure_noise() -> None:
+    with pytest.raises(ValueError, match="T >= 1 variances"):
+        NoiseSchedule(torch.tensor([0.1, 1.0, 0.1]))

@@ -20,7 +20,8 @@ class SampleWriter(BasePredictionWriter):
     """Writes generated images: ``samples.npz``, ``grid.png`` and, if asked for, a PNG each.
 
     ``samples.npz`` holds ``images``, uint8 (n, h, w), or (n, c, h, w) if they have colours, in the
-    order of their indices, whatever the number of processes. The grid shows the first 400.
+    order of their indices, whatever the number of processes, and the classes they were asked to
+    show as ``labels``, int64 (n), if there were any. The grid shows the first 400.
 
     Args:
         out: the folder; ``samples`` under the Trainer's ``default_root_dir`` if not given.
@@ -61,9 +62,12 @@ class SampleWriter(BasePredictionWriter):
         batches = [batch for part in gathered for batch in part]
         order = torch.cat([batch["index"] for batch in batches]).argsort()
         images = torch.cat([batch["image"] for batch in batches])[order]  # (n, c, h, w)
+        arrays: dict[str, Any] = {"images": images.squeeze(1).numpy()}
+        if "label" in batches[0]:
+            arrays["labels"] = torch.cat([batch["label"] for batch in batches])[order].numpy()
         folder = self.folder(trainer)
         with replacing(folder / "samples.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, images=images.squeeze(1).numpy())
+            np.savez_compressed(file, **arrays)
         write_png(image_grid(images[:GRID_LIMIT]), folder / "grid.png")
         for path in (folder / "png").glob("[0-9]" * 5 + ".png"):
             path.unlink()  # of earlier samples

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from lightning_ddpm.shapes import Images, TimeSteps
+from lightning_ddpm.shapes import Images, Labels, Output, TimeSteps
 
 
 class Network(nn.Module, ABC):
@@ -13,6 +13,12 @@ class Network(nn.Module, ABC):
     Subclasses keep their constructor's arguments as attributes of the same names.
     """
 
+    num_classes: int = 0
+    """How many classes of images the network can be told of; 0 for an unconditional model."""
+
     @abstractmethod
-    def forward(self, x_t: Images, t: TimeSteps) -> Images:
-        """Predict from noisy images ``x_t`` (b, c, h, w) at time steps ``t`` (b), 0 to T - 1."""
+    def forward(self, x_t: Images, t: TimeSteps, label: Labels | None = None) -> Output:
+        """Predict from noisy images ``x_t`` (b, c, h, w) at time steps ``t`` (b), 0 to T - 1.
+
+        ``label`` (b) is the class of each image, from 0; -1, like no ``label``, is unknown.
+        """

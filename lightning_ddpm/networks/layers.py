@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_ddpm.shapes import TimeSteps
+from lightning_ddpm.shapes import Labels, TimeSteps
 
 
 class TimeEmbedding(nn.Module):
@@ -34,6 +34,23 @@ class TimeEmbedding(nn.Module):
         """Embed time steps ``t`` (b), counted from 0."""
         angles = t[:, None] * self.frequencies
         return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
+
+
+class LabelEmbedding(nn.Module):
+    """A vector for each class, and one for an unknown one.
+
+    Args:
+        num_classes: how many classes there are.
+        dim: width of the embedding.
+    """
+
+    def __init__(self, num_classes: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(num_classes + 1, dim)
+
+    def forward(self, label: Labels) -> Float[Tensor, "b dim"]:
+        """Embed labels (b) from -1, unknown, to num_classes - 1."""
+        return self.table(label + 1)
 
 
 class ResidualBlock(nn.Module):

@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_ddpm.networks.base import Network
 from lightning_ddpm.networks.layers import TimeEmbedding
-from lightning_ddpm.shapes import Images, TimeSteps
+from lightning_ddpm.shapes import Images, Labels, Output, TimeSteps
 
 
 class MLP(Network):
@@ -43,7 +43,7 @@ class MLP(Network):
             nn.Linear(hidden, pixels),
         )
 
-    def forward(self, x_t: Images, t: TimeSteps) -> Images:
+    def forward(self, x_t: Images, t: TimeSteps, label: Labels | None = None) -> Output:
         """Predict from noisy images ``x_t`` (b, c, h, w) at time steps ``t`` (b)."""
         x = x_t.flatten(1)  # (b, c*h*w)
         if self.embedding is not None:

@@ -1,6 +1,9 @@
 """Ways from noise to images."""
 
-from lightning_ddpm.samplers.ancestral import AncestralSampler
+from lightning_ddpm.samplers.ancestral import Ancestral
 from lightning_ddpm.samplers.base import Sampler
+from lightning_ddpm.samplers.ddim import DDIM
+from lightning_ddpm.samplers.dpm_solver import DPMSolver
+from lightning_ddpm.samplers.heun import Heun
 
-__all__ = ["AncestralSampler", "Sampler"]
+__all__ = ["DDIM", "Ancestral", "DPMSolver", "Heun", "Sampler"]

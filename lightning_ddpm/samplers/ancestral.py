@@ -7,11 +7,11 @@ from lightning_ddpm.schedule import NoiseSchedule
 from lightning_ddpm.shapes import Images, TimeSteps, expand_like
 
 
-class AncestralSampler(Sampler):
-    r"""Draw :math:`x_s \sim q(x_s \mid x_t, \hat x_0)`: Algorithm 2 of Ho et al. 2020.
+class Ancestral(Sampler):
+    r"""Draw :math:`x_s \sim p_\theta(x_s \mid x_t)`: Algorithm 2 of Ho et al. 2020.
 
-    With all T steps the variance is the paper's :math:`\tilde\beta_t` (eq. 7). With fewer steps
-    the same posterior spans several time steps, as in Nichol and Dhariwal 2021, section 4.
+    The mean is that of :math:`q(x_s \mid x_t, \hat x_0)`, the variance the model's. With fewer than
+    T steps each spans several time steps, as in Nichol and Dhariwal 2021, section 4.
     """
 
     def step(
@@ -21,9 +21,11 @@ class AncestralSampler(Sampler):
         x_t: Images,
         t: TimeSteps,
         s: TimeSteps,
+        state: None,
         noise: SampleNoise,
-    ) -> Images:
-        """Go from x_t to x_s; the last step, to clean data, has no variance."""
-        mean, variance = schedule.posterior(denoise(x_t, t).x0, x_t, t, s)
-        std = expand_like(variance.sqrt(), x_t)
-        return mean + std * noise.draw(x_t.shape[1:]).to(x_t)
+    ) -> tuple[Images, None]:
+        """Go from x_t to x_s; the last step, to clean data, adds no noise."""
+        x0, _, v = denoise(x_t, t)
+        mean, _ = schedule.posterior(x0, x_t, t, s)
+        std = schedule.reverse_variance(v, t, s).sqrt() * expand_like((s >= 0).to(x_t), x_t)
+        return mean + std * noise.draw(x_t.shape[1:]).to(x_t), None

@@ -1,10 +1,13 @@
 """The loop that all samplers share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
 from lightning_ddpm.denoiser import Denoise
 from lightning_ddpm.noise import SampleNoise
@@ -23,7 +26,10 @@ class Sampler(ABC):
         self.steps = steps
 
     def timesteps(self, schedule: NoiseSchedule) -> list[int]:
-        """The time steps, evenly spaced from T - 1 to 0, and then -1, which is clean data.
+        """The time steps, evenly spaced from T - 1 to -1, which is clean data.
+
+        These are the trailing time steps of Lin et al. 2023 (arXiv 2305.08891, section 3.3): the
+        first step always starts from the last noise level.
 
         Raises:
             ValueError: if ``steps`` is not between 1 and T.
@@ -31,7 +37,8 @@ class Sampler(ABC):
         steps = schedule.T if self.steps is None else self.steps
         if not 1 <= steps <= schedule.T:
             raise ValueError(f"sampler steps must be between 1 and T = {schedule.T}, got {steps}")
-        return [*torch.linspace(schedule.T - 1, 0, steps).round().int().tolist(), -1]
+        times = torch.linspace(schedule.T - 1, -1, steps + 1, dtype=torch.float64)
+        return times.round().int().tolist()
 
     @abstractmethod
     def step(
@@ -41,24 +48,51 @@ class Sampler(ABC):
         x_t: Images,
         t: TimeSteps,
         s: TimeSteps,
+        state: Any,
         noise: SampleNoise,
-    ) -> Images:
-        """Go from x_t to x_s, where s < t (both (b), all entries alike), -1 at the end."""
+    ) -> tuple[Images, Any]:
+        """Go from x_t to x_s, where s < t (both (b), all entries alike), -1 at the end.
+
+        ``state`` is what the step before returned beside its images, None in the first step.
+        """
 
     def trajectory(
-        self, denoise: Denoise, schedule: NoiseSchedule, x_T: Images, noise: SampleNoise
+        self,
+        denoise: Denoise,
+        schedule: NoiseSchedule,
+        x: Images,
+        noise: SampleNoise,
+        times: Sequence[int] | None = None,
     ) -> Iterator[Images]:
         """Yield the images after each step; the last ones are the samples.
 
         Args:
             denoise: what reads the clean image in a noisy one.
             schedule: the forward process.
-            x_T: pure noise (b, c, *spatial).
+            x: the images (b, c, *spatial) to start from: pure noise, or as noisy as ``times`` say.
             noise: where samplers that are stochastic draw from.
+            times: the time steps to walk along; ``timesteps(schedule)`` if not given.
         """
-        times = self.timesteps(schedule)
-        x = x_T
-        for t, s in pairwise(times):
+        state = None
+        for t, s in pairwise(times or self.timesteps(schedule)):
             t, s = (torch.full((len(x),), time, device=x.device) for time in (t, s))
-            x = self.step(denoise, schedule, x, t, s, noise)
+            x, state = self.step(denoise, schedule, x, t, s, state, noise)
             yield x
+
+    @torch.no_grad()
+    def sample(
+        self,
+        denoise: Denoise,
+        schedule: NoiseSchedule,
+        x: Images,
+        noise: SampleNoise,
+        times: Sequence[int] | None = None,
+        progress: bool = False,
+    ) -> Images:
+        """The images at the end of the ``trajectory``, with a progress bar if asked for."""
+        times = times or self.timesteps(schedule)
+        steps = self.trajectory(denoise, schedule, x, noise, times)
+        title = f"sampling {len(x)} images"
+        bar = tqdm(steps, title, len(times) - 1, leave=False, unit="step", disable=not progress)
+        (images,) = deque(bar, maxlen=1)
+        return images

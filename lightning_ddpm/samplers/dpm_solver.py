@@ -1,0 +1,57 @@
+"""A second-order multistep solver."""
+
+import torch
+
+from lightning_ddpm.denoiser import Denoise
+from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.samplers.base import Sampler
+from lightning_ddpm.schedule import NoiseSchedule
+from lightning_ddpm.shapes import Images, PerSample, TimeSteps, expand_like
+
+State = tuple[Images, PerSample] | None
+
+
+class DPMSolver(Sampler):
+    r"""DPM-Solver++(2M): extrapolate the predicted image from this step and the one before.
+
+    .. math::
+        x_s = \frac{\sigma_s}{\sigma_t} x_t + \alpha_s (1 - e^{-h}) D, \quad
+        D = \hat x_0 + \frac{h}{2 h'} (\hat x_0 - \hat x_0')
+
+    with :math:`h = \lambda_s - \lambda_t`, :math:`\lambda = \log(\alpha / \sigma)`, and a dash for
+    the step before (Lu et al. 2022, arXiv 2211.01095, algorithm 2). Second order at one call of
+    the network a step. The first step and the last, to clean data, are first order: DDIM's.
+
+    Args:
+        steps: number of denoising steps, at most the schedule's T.
+    """
+
+    def __init__(self, steps: int | None = 20) -> None:
+        super().__init__(steps)
+
+    def step(
+        self,
+        denoise: Denoise,
+        schedule: NoiseSchedule,
+        x_t: Images,
+        t: TimeSteps,
+        s: TimeSteps,
+        state: State,
+        noise: SampleNoise,
+    ) -> tuple[Images, State]:
+        """Go from x_t to x_s; the state is the predicted image and lambda of the step before."""
+        x0 = denoise(x_t, t).x0
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
+        lambda_t, lambda_s = (alpha_t / sigma_t).log(), (alpha_s / sigma_s).log()
+        direction = x0
+        if state is not None:
+            x0_before, lambda_before = state
+            # Infinite at clean data, and zero after a step from zero SNR.
+            ratio = (lambda_s - lambda_t) / (lambda_t - lambda_before)
+            ratio = torch.where(s < 0, 0.0, ratio)
+            direction = x0 + expand_like(ratio / 2, x0) * (x0 - x0_before)
+        shrink = sigma_s / sigma_t
+        # alpha_s (1 - exp(-h)), without the infinite lambdas
+        gain = alpha_s - alpha_t * shrink
+        x_s = expand_like(shrink, x_t) * x_t + expand_like(gain, x0) * direction
+        return x_s, (x0, lambda_t)

@@ -1,0 +1,46 @@
+"""A second-order single-step solver."""
+
+from lightning_ddpm.denoiser import Denoise
+from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.samplers.base import Sampler
+from lightning_ddpm.schedule import NoiseSchedule
+from lightning_ddpm.shapes import Images, TimeSteps, expand_like
+
+
+class Heun(Sampler):
+    r"""Heun's method for the probability flow: a DDIM step, corrected with the noise at its end.
+
+    .. math::
+        x_s = \tilde x_s + \alpha_s \left(\frac{\sigma_s}{\alpha_s} - \frac{\sigma_t}{\alpha_t}
+              \right) \frac{\hat\epsilon(\tilde x_s, s) - \hat\epsilon(x_t, t)}{2}, \quad
+        \tilde x_s = \alpha_s \hat x_0 + \sigma_s \hat\epsilon(x_t, t)
+
+    (Karras et al. 2022, arXiv 2206.00364, algorithm 1, for an image scaled by alpha). Second order
+    at two calls of the network a step. The last step, to clean data, and one from zero SNR are not
+    corrected.
+
+    Args:
+        steps: number of denoising steps, at most the schedule's T.
+    """
+
+    def __init__(self, steps: int | None = 20) -> None:
+        super().__init__(steps)
+
+    def step(
+        self,
+        denoise: Denoise,
+        schedule: NoiseSchedule,
+        x_t: Images,
+        t: TimeSteps,
+        s: TimeSteps,
+        state: None,
+        noise: SampleNoise,
+    ) -> tuple[Images, None]:
+        """Go from x_t to x_s."""
+        x0, epsilon, _ = denoise(x_t, t)
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
+        x_s = expand_like(alpha_s, x0) * x0 + expand_like(sigma_s, x0) * epsilon
+        if bool((s < 0).any() | (alpha_t == 0).any()):
+            return x_s, None
+        change = denoise(x_s, s).noise - epsilon
+        return x_s + expand_like((sigma_s - alpha_s * sigma_t / alpha_t) / 2, x0) * change, None

@@ -1,0 +1,77 @@
+"""The conditional recipe on full MNIST: it makes the digits that it is asked for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import FULL_MNIST
+from digit_reader import share_read_as, trained_reader
+
+from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.editing import interpolate, invert
+from lightning_ddpm.images import to_uint8
+from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.samplers import DDIM
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(FULL_MNIST is None, reason="LIGHTNING_DDPM_DATA does not name full MNIST"),
+]
+
+
+@pytest.fixture(scope="module")
+def test_digits() -> MNISTDataModule:
+    data = MNISTDataModule(source="mnist")
+    data.setup("fit")
+    return data
+
+
+@pytest.fixture(scope="module")
+def checkpoint(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half of the recipe's training."""
+    folder = tmp_path_factory.mktemp("conditional")
+    options = ("--max_epochs", 1, "--limit_val_batches", 4, "--steps", 100)
+    train_py_in(folder, "--config", "conditional", "--source", "mnist", *options)
+    return next(folder.rglob("best.ckpt"))
+
+
+def test_nineteen_in_twenty_digits_are_read_as_their_label(
+    checkpoint: Path, test_digits: MNISTDataModule, train_py, tmp_path: Path
+) -> None:
+    reader = trained_reader(test_digits.splits["train"])
+    test = test_digits.load_splits("test")["test"]
+    real = share_read_as(reader, test.images, test.labels)
+    options = ("--guidance", 2, "--sampler", "DPMSolver", "--steps", 20, "--num_samples", 1000)
+    train_py("predict", "--ckpt_path", checkpoint, *options)
+    samples = np.load(tmp_path / "samples" / "samples.npz")
+    assert np.bincount(samples["labels"]).tolist() == [100] * 10
+    images = torch.from_numpy(samples["images"])[:, None]
+    generated = share_read_as(reader, images, torch.from_numpy(samples["labels"]))
+    print(f"read as their label: {real:.1%} of real, {generated:.1%} of generated digits")
+    assert real >= 0.98
+    assert generated >= 0.95
+
+
+def test_inversion_reconstructs_real_digits(checkpoint: Path, test_digits) -> None:
+    model = DiffusionLightningModule.load_from_checkpoint(checkpoint, weights_only=True)
+    batch = test_digits.splits["val"].images[:16].float() / 127.5 - 1
+    denoise, noise = model.denoiser(), SampleNoise(0, range(16))
+    x_T = invert(denoise, model.schedule, batch, steps=100)
+    again = DDIM(100).sample(denoise, model.schedule, x_T, noise)
+    error = (again - batch).square().mean().sqrt().item()
+    print(f"root mean square error of the reconstruction: {error:.4f} of a range of 2")
+    assert error < 0.01
+    assert x_T.std().item() == pytest.approx(1, abs=0.15)
+    start, end = batch[:4], batch[4:8]
+    first, middle, last = interpolate(denoise, model.schedule, start, end, [0.0, 0.5, 1.0], 50)
+    assert (first - start).square().mean().sqrt() < 0.02
+    assert (last - end).square().mean().sqrt() < 0.02
+    assert min((middle - start).abs().mean(), (middle - end).abs().mean()) > 0.05
+
+
+def test_a_trained_model_samples_the_same_in_any_batch(checkpoint: Path) -> None:
+    model = DiffusionLightningModule.load_from_checkpoint(checkpoint, weights_only=True)
+    together = to_uint8(model.sample(10, seed=5, progress=False)).int()
+    alone = [to_uint8(model.sample([i], seed=5, progress=False)).int() for i in (0, 3, 9)]
+    assert (together[[0, 3, 9]] - torch.cat(alone)).abs().max() <= 1
