@@ -29,9 +29,9 @@ def test_digits() -> MNISTDataModule:
 
 @pytest.fixture(scope="module")
 def checkpoint(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half of the recipe's training."""
+    """Two thirds of the recipe's training."""
     folder = tmp_path_factory.mktemp("conditional")
-    options = ("--max_epochs", 1, "--limit_val_batches", 4, "--steps", 100)
+    options = ("--max_steps", 2300, "--limit_val_batches", 4, "--steps", 100)
     train_py_in(folder, "--config", "conditional", "--source", "mnist", *options)
     return next(folder.rglob("best.ckpt"))
 
