@@ -27,7 +27,7 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_ddpm.callbacks import EMA, SampleWriter
+from lightning_ddpm.callbacks import EMA, SampleEvaluation, SampleWriter
 from lightning_ddpm.data import DataError, MNISTDataModule
 from lightning_ddpm.files import require_writable
 from lightning_ddpm.module import DiffusionLightningModule, check_precision
@@ -62,6 +62,8 @@ def expand(arguments: list[str]) -> list[str]:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["fit", *arguments]
     flags = short_flags()
+    if arguments[0] == "test":
+        flags |= {"--out": "--evaluation.out", "--num_samples": "--evaluation.num_samples"}
     expanded = []
     for i, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -137,6 +139,7 @@ class CLI(LightningCLI):
         """Add the callbacks that every run has."""
         parser.add_lightning_class_args(EMA, "ema")
         parser.add_lightning_class_args(SampleWriter, "samples")
+        parser.add_lightning_class_args(SampleEvaluation, "evaluation")
         parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
 
@@ -196,6 +199,10 @@ class CLI(LightningCLI):
         if self.saved_shapes not in (None, shapes_of(self.model.state_dict())):
             network = type(self.model.network).__name__
             self.parser.error(f"the checkpoint does not hold the weights of this {network}")
+
+    def before_test(self) -> None:
+        """Leave the table to ``SampleEvaluation``."""
+        self.config_init["test"]["verbose"] = False
 
     @rank_zero_only
     def after_fit(self) -> None:

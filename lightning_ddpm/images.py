@@ -18,9 +18,11 @@ def to_uint8(images: Images) -> UInt8[Tensor, "b c *spatial"]:
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def image_grid(images: UInt8[Tensor, "b c h w"], scale: int = 4) -> UInt8[Tensor, "3 H W"]:
-    """Lay images out in a square, row by row, each pixel ``scale`` pixels wide."""
-    picture = make_grid(images, nrow=math.ceil(math.sqrt(len(images))))
+def image_grid(
+    images: UInt8[Tensor, "b c h w"], scale: int = 4, columns: int | None = None
+) -> UInt8[Tensor, "3 H W"]:
+    """Lay images out row by row, in a square if not told how wide, each pixel ``scale`` wide."""
+    picture = make_grid(images, nrow=columns or math.ceil(math.sqrt(len(images))))
     return picture.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
 
 

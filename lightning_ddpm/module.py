@@ -34,6 +34,7 @@ from lightning_ddpm.shapes import Images, Labels, PerSample, TimeSteps, expand_l
 
 GRID_IMAGES = 16
 EVALUATION_SEED = 0  # of the grids and of the noise in validation and test
+TIME_BINS = 10  # of the validation loss by time step
 HYBRID_WEIGHT = 0.001  # of the bound beside the squared error, where the variance is learned
 
 
@@ -183,16 +184,20 @@ class DiffusionLightningModule(LightningModule):
     # Evaluation
 
     def evaluation_loss(self, batch: dict[str, Tensor]) -> PerSample:
-        """The loss (b) of each image at a time step and with a noise that are its own.
-
-        The time steps of images 0, 1, 2... are a Kronecker sequence with the golden ratio: any
-        run of images is spread evenly over all time steps.
-        """
+        """The loss (b) of each image at a time step and with a noise that are its own."""
         x0, index = batch["image"], batch["index"]
-        golden = (math.sqrt(5) - 1) / 2
-        t = (index.cpu().double() * golden % 1 * self.schedule.T).long().to(x0.device)
+        t = self.evaluation_times(index).to(x0.device)
         noise = SampleNoise(EVALUATION_SEED, index.tolist()).draw(x0.shape[1:]).to(x0.device)
         return self.loss(x0, t, noise, self.label_of(batch))
+
+    def evaluation_times(self, index: Int[Tensor, " b"]) -> TimeSteps:
+        """The time step of each image, on the CPU.
+
+        Those of images 0, 1, 2... are a Kronecker sequence with the golden ratio: any run of images
+        is spread evenly over all time steps.
+        """
+        golden = (math.sqrt(5) - 1) / 2
+        return (index.cpu().double() * golden % 1 * self.schedule.T).long()
 
     def label_of(self, batch: dict[str, Tensor]) -> Labels | None:
         """The labels (b) of a batch, if the network can be told of them."""
@@ -203,6 +208,11 @@ class DiffusionLightningModule(LightningModule):
         loss = self.evaluation_loss(batch)
         metrics = {"val/loss": loss.mean(), "hp/val_loss": loss.mean()}
         self.log_dict(metrics, batch_size=len(loss), sync_dist=True)
+        bins = self.evaluation_times(batch["index"]) * TIME_BINS // self.schedule.T
+        for i in bins.unique().tolist():
+            part, T = loss[(bins == i).to(loss.device)], self.schedule.T
+            name = f"val_by_time/{i * T // TIME_BINS:04d}-{(i + 1) * T // TIME_BINS - 1:04d}"
+            self.log(name, part.mean(), batch_size=len(part), sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
         """Start the variational bound anew."""

@@ -1,6 +1,7 @@
 """What happens around training and prediction."""
 
 from lightning_ddpm.callbacks.ema import EMA
+from lightning_ddpm.callbacks.evaluation import SampleEvaluation
 from lightning_ddpm.callbacks.samples import SampleWriter
 
-__all__ = ["EMA", "SampleWriter"]
+__all__ = ["EMA", "SampleEvaluation", "SampleWriter"]

@@ -1,0 +1,139 @@
+"""Judges the samples of a model, while it trains and in ``test``."""
+
+import json
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from tqdm import tqdm
+
+from lightning_ddpm.data import MNISTDataModule
+from lightning_ddpm.files import replacing, require_writable
+from lightning_ddpm.images import image_grid, to_uint8
+from lightning_ddpm.metrics import Judge, nearest, table, with_floors
+from lightning_ddpm.metrics.judge import Digits
+from lightning_ddpm.module import EVALUATION_SEED, DiffusionLightningModule
+
+COLUMNS = 10  # of the grid
+
+
+class SampleEvaluation(Callback):
+    """Scores samples of the average weights, beside as many test images, with the ``Judge``.
+
+    In training the figures are logged as ``eval/...``, where ModelCheckpoint can monitor them, and
+    a grid shows training images, samples, and the training images nearest to the samples. ``test``
+    prints them as one table, with the bits per dimension. Only MNIST has a judge.
+
+    Args:
+        num_samples: how many images are generated and judged, on all processes together.
+        every_n_epochs: epochs from one evaluation in training to the next; 0 for none. If not
+            given, each epoch on a GPU, and none on a CPU, where it takes its time.
+        batch_size: images that are generated at once.
+        out: folder for the ``metrics.json`` of ``test``, if it shall be written.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        num_samples: int = 1000,
+        every_n_epochs: int | None = None,
+        batch_size: int = 100,
+        out: str | None = None,
+    ) -> None:
+        if num_samples < 6 or batch_size < 1 or (every_n_epochs or 0) < 0:
+            raise ValueError(
+                "evaluation needs num_samples of at least 6, batch_size of at least 1 and "
+                f"every_n_epochs of at least 0, got {num_samples}, {batch_size}, {every_n_epochs}"
+            )
+        self.num_samples = num_samples
+        self.every_n_epochs = every_n_epochs
+        self.batch_size = batch_size
+        self.out = out
+        self.judge: Judge | None = None
+        self.floors: dict[str, float] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See that the folder can be written."""
+        if stage == "test" and self.out:
+            require_writable(Path(self.out))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the average weights, in the epochs that ask for it."""
+        every = self.every_n_epochs
+        if every is None:
+            every = 0 if isinstance(trainer.accelerator, CPUAccelerator) else 1
+        due = every > 0 and (trainer.current_epoch + 1) % every == 0
+        if due and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.evaluate(trainer, pl_module, "eval")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the weights that are tested."""
+        self.evaluate(trainer, pl_module, "test")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print everything that was measured, and write it if asked to."""
+        if not trainer.is_global_zero:
+            return
+        figures = {
+            name.removeprefix("test/"): value.item()
+            for name, value in trainer.callback_metrics.items()
+        }
+        bits, error = figures["bits_per_dim"], figures["bits_per_dim_ci95"]
+        parts = ", ".join(f"{name} {figures[name]:.4g}" for name in ("L_T", "L_t", "L_0"))
+        print(f"\nbits per dimension: {bits:.3f} +- {error:.3f} ({parts})")
+        print(f"denoising loss:     {figures['loss']:.5f}")
+        if "samples" in figures:
+            print(f"\n{figures['samples']:.0f} samples, and as many test images as their floor:")
+            print(table(figures))
+        if self.out:
+            with replacing(Path(self.out) / "metrics.json") as temporary:
+                temporary.write_text(json.dumps(figures, indent=2) + "\n")
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Generate samples, each process its share, and log their figures."""
+        assert isinstance(pl_module, DiffusionLightningModule)
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, MNISTDataModule) or data.dataset != "MNIST":
+            return
+        if self.judge is None:
+            train = data.splits.get("train") or data.load_splits("fit")["train"]
+            self.judge = Judge(train).to(pl_module.device)
+            test = data.load_splits("test")["test"]
+            self.size = min(self.num_samples, len(test))
+            share = (trainer.global_rank, trainer.world_size)
+            labels = None if pl_module.network.num_classes == 0 else test.labels[: self.size]
+            self.floors = self.judge.score(test.images[: self.size], labels, *share)
+        images = self.generate(trainer, pl_module, self.judge)
+        figures = {"samples": float(self.size), **with_floors(self.judge.figures(), self.floors)}
+        pl_module.log_dict({f"{stage}/{name}": value for name, value in figures.items()})
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+            train = self.judge.train_images
+            _, places = nearest(images, train)
+            rows = torch.cat([train[: len(images)], images, train[places[:, 0]]])
+            picture = image_grid(rows.cpu(), columns=len(images))
+            name = "training images, samples, nearest training images"
+            trainer.logger.experiment.add_image(f"{stage}/{name}", picture, trainer.global_step)
+
+    def generate(
+        self, trainer: Trainer, pl_module: DiffusionLightningModule, judge: Judge
+    ) -> Digits:
+        """Add this process's samples to the judge; return the first of them, for the grid."""
+        indices = range(trainer.global_rank, self.size, trainer.world_size)
+        batches = [
+            indices[i : i + self.batch_size] for i in range(0, len(indices), self.batch_size)
+        ]
+        first = None
+        title, hidden = f"judging {self.size} samples", not pl_module.shows_progress
+        for batch in tqdm(batches, title, leave=False, disable=hidden):
+            with trainer.precision_plugin.forward_context():
+                images = pl_module.sample(list(batch), seed=EVALUATION_SEED, progress=False)
+            first = to_uint8(images) if first is None else first
+            index = torch.tensor(list(batch), device=images.device)
+            judge.update(to_uint8(images), index, pl_module.labels_of(batch))
+        assert first is not None
+        return first[:COLUMNS]

@@ -1,0 +1,55 @@
+"""Frozen classifiers of MNIST digits, whose last features the metrics compare images in."""
+
+import hashlib
+from importlib.resources import files
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from lightning_ddpm.metrics.networks import ARCHITECTURES, FEATURES
+
+SHA256 = {
+    "convolutions": "81fc63e70f0e0c52a8d64d3f36650911e6653a574712d7cd9ca9eeb215335c96",
+    "patches": "",
+}
+
+
+class DigitFeatures(nn.Module):
+    """A classifier that stops before its last layer. It never trains and computes in float32.
+
+    Args:
+        name: ``convolutions``, the judge, or ``patches``, a small transformer to cross-check it.
+
+    Raises:
+        ValueError: if the package's file of weights is not the one that was published.
+    """
+
+    num_features = FEATURES  # torchmetrics asks for it
+
+    def __init__(self, name: str = "convolutions") -> None:
+        super().__init__()
+        self.network = ARCHITECTURES[name]()
+        self.head = nn.Linear(FEATURES, 10)
+        data = (files("lightning_ddpm.metrics") / "weights" / f"{name}.safetensors").read_bytes()
+        if hashlib.sha256(data).hexdigest() != SHA256[name]:
+            raise ValueError(f"the package's weights of {name} are damaged: install it again")
+        self.load_state_dict(load(data))
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "DigitFeatures":
+        """Stay in evaluation mode, whatever the parent does."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: UInt8[Tensor, "b 1 28 28"]) -> Float[Tensor, "b 128"]:
+        """The features of each image, 0..255."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self.network(images / 255)
+
+    @torch.no_grad()
+    def classify(self, features: Float[Tensor, "b 128"]) -> Int[Tensor, " b"]:
+        """The digit that each image's features are read as."""
+        return self.head(features).argmax(1)

@@ -1,0 +1,98 @@
+"""Quality against time, for every sampler and number of steps.
+
+``python tests/benchmarks/sweep.py --ckpt_path best.ckpt --out FOLDER`` writes ``sweep.json`` and
+``sweep.png``, and prints a table.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import matplotlib
+import torch
+from tqdm import tqdm
+
+from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.images import to_uint8
+from lightning_ddpm.metrics import Judge
+from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver, Heun, Sampler
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt
+
+STEPS = {
+    DDIM: (5, 10, 20, 50),
+    DPMSolver: (5, 10, 15, 20, 50),
+    Heun: (5, 10, 20),
+    Ancestral: (50, 250, 1000),
+}
+
+
+def measure(
+    model: DiffusionLightningModule, judge: Judge, sampler: Sampler, size: int, batch_size: int
+) -> dict[str, float]:
+    """Seconds to generate ``size`` images, and their figures."""
+    start, images = time.perf_counter(), []
+    for index in torch.arange(size).split(batch_size):
+        samples = model.sample(index.tolist(), sampler=sampler, progress=False)
+        images.append(to_uint8(samples))
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, **judge.score(torch.cat(images))}
+
+
+def plot(rows: list[dict], floor: float, path: Path) -> None:
+    """Fréchet distance against seconds, a line for each sampler."""
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for name in dict.fromkeys(row["sampler"] for row in rows):
+        part = [row for row in rows if row["sampler"] == name]
+        seconds = [row["seconds"] for row in part]
+        axes.loglog(seconds, [row["frechet_distance"] for row in part], "o-", label=name)
+        for row in part:
+            place = (row["seconds"], row["frechet_distance"])
+            axes.annotate(row["steps"], place, textcoords="offset points", xytext=(4, 4))
+    axes.axhline(floor, color="grey", linestyle="--", label="test images")
+    axes.set(xlabel=f"seconds for {rows[0]['samples']} images", ylabel="Fréchet distance")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Run every case, and write down each as soon as it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ckpt_path", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--num_samples", type=int, default=1000)
+    parser.add_argument("--batch_size", type=int, default=100)
+    parser.add_argument("--most_steps", type=int, default=1000, help="leave out what has more")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = DiffusionLightningModule.load_from_checkpoint(
+        options.ckpt_path, weights_only=True, map_location=device
+    )
+    data = MNISTDataModule()
+    judge = Judge(data.load_splits("fit")["train"]).to(device)
+    floors = judge.score(data.load_splits("test")["test"].images[: options.num_samples])
+    cases = [cls(n) for cls, steps in STEPS.items() for n in steps if n <= options.most_steps]
+    rows = []
+    for sampler in (bar := tqdm(cases)):
+        name = type(sampler).__name__
+        bar.set_description(f"{name} {sampler.steps}")
+        figures = measure(model, judge, sampler, options.num_samples, options.batch_size)
+        case = {"sampler": name, "steps": sampler.steps, "samples": options.num_samples}
+        rows.append(case | figures)
+        result = {"floors": floors, "rows": rows}
+        (options.out / "sweep.json").write_text(json.dumps(result, indent=2) + "\n")
+        plot(rows, floors["frechet_distance"], options.out / "sweep.png")
+    columns = ("frechet_distance", "kernel_distance", "precision", "recall", "coverage")
+    print("".join(f"{title:>17}" for title in ("sampler", "seconds", *columns)))
+    for row in rows:
+        numbers = "".join(f"{row[name]:17.3f}" for name in ("seconds", *columns))
+        print(f"{row['sampler'] + ' ' + str(row['steps']):>17}{numbers}")
+    print(f"{'test images':>17}{'':17}" + "".join(f"{floors[name]:17.3f}" for name in columns))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The judge in training and in ``test``."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_cli import TINY
+from test_module import small_model, trainer
+
+from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.callbacks import EMA, SampleEvaluation
+from lightning_ddpm.images import to_uint8
+from lightning_ddpm.metrics import Judge
+
+SAMPLES = 12
+
+
+def fit(folder: Path, every: int | None) -> tuple[Trainer, MNISTDataModule]:
+    data = MNISTDataModule(source="packaged", batch_size=50)
+    monitor = {"monitor": "eval/frechet_distance"} if every else {}
+    checkpoint = ModelCheckpoint(folder, "best", every_n_epochs=every or 1, **monitor)
+    callbacks = [EMA(0.5), SampleEvaluation(SAMPLES, every, batch_size=5), checkpoint]
+    options = {"limit_train_batches": 5, "limit_val_batches": 1, "logger": True, "max_epochs": 2}
+    fitted = trainer(folder, callbacks=callbacks, **options)
+    fitted.fit(small_model(), data)
+    return fitted, data
+
+
+def test_samples_of_the_average_weights_are_judged(tmp_path: Path) -> None:
+    fitted, data = fit(tmp_path, every=2)
+    logged = {name: value.item() for name, value in fitted.callback_metrics.items()}
+    # Oracle: the same samples, drawn and judged by hand from the weights in the checkpoint.
+    checkpoint = fitted.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    best = checkpoint.best_model_path
+    model = DiffusionLightningModule.load_from_checkpoint(best, weights_only=True)
+    images = to_uint8(model.sample(SAMPLES, progress=False))
+    expected = Judge(data.splits["train"]).score(images)
+    for name in ("frechet_distance", "nearest_distance", "precision", "share_of_1"):
+        assert logged[f"eval/{name}"] == pytest.approx(expected[name], rel=1e-3, abs=1e-6), name
+    assert checkpoint.best_model_score == logged["eval/frechet_distance"]
+    assert logged["eval/samples"] == SAMPLES
+    assert logged["eval/frechet_floor"] > 0
+    assert not any("judge" in name for name in torch.load(best, weights_only=True)["state_dict"])
+
+    events = EventAccumulator(str(next(tmp_path.rglob("events.*")).parent)).Reload()
+    assert len(events.Scalars("eval/frechet_distance")) == 1  # of two epochs
+    (picture,) = events.Images("eval/training images, samples, nearest training images")
+    assert (picture.width, picture.height) == (4 * (5 * 30 + 2), 4 * (3 * 30 + 2))
+    bins = [tag for tag in events.Tags()["scalars"] if tag.startswith("val_by_time/")]
+    assert sorted(bins)[:2] == ["val_by_time/0000-0004", "val_by_time/0005-0009"]
+    assert len(bins) == 10
+
+
+def test_a_cpu_is_not_kept_busy_by_default(tmp_path: Path) -> None:
+    fitted, _ = fit(tmp_path, every=None)
+    assert not any(name.startswith("eval/") for name in fitted.callback_metrics)
+
+
+def test_validation_loss_by_time_is_the_loss_of_those_time_steps(tmp_path: Path) -> None:
+    model, data = small_model(), MNISTDataModule(source="packaged", batch_size=64)
+    (logged,) = trainer(tmp_path).validate(model, data)
+    batch = {"image": data.splits["val"].images.float() / 127.5 - 1, "index": torch.arange(500)}
+    with torch.no_grad():
+        loss = model.evaluation_loss(batch)
+    t = model.evaluation_times(batch["index"])
+    for low in range(0, 50, 5):
+        expected = loss[(t >= low) & (t < low + 5)].mean().item()
+        assert logged[f"val_by_time/{low:04d}-{low + 4:04d}"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"num_samples": 5}, {"batch_size": 0}, {"every_n_epochs": -1}])
+def test_bad_arguments_are_refused(options: dict) -> None:
+    with pytest.raises(ValueError, match="evaluation needs"):
+        SampleEvaluation(**options)
+
+
+def test_test_prints_one_table_and_writes_json(call_main, tmp_path: Path, capfd) -> None:
+    call_main(*TINY)
+    checkpoint = next(tmp_path.rglob("last.ckpt"))
+    capfd.readouterr()
+    options = ("--num_samples", 20, "--limit_test_batches", 2, "--source", "packaged")
+    call_main("test", "--ckpt_path", checkpoint, *options, "--out", "scores")
+    output = capfd.readouterr().out
+    figures = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert figures["samples"] == 20
+    for name in ("frechet_distance", "kernel_distance", "precision", "recall", "near_copies"):
+        (line,) = [line for line in output.splitlines() if line.startswith(f"{name} ")]
+        value, floor, *_ = map(float, line.split()[1:3])
+        assert value == pytest.approx(figures[name], abs=1e-4)
+        assert floor == pytest.approx(figures[f"{name.removesuffix('_distance')}_floor"], abs=1e-4)
+    assert f"bits per dimension: {figures['bits_per_dim']:.3f} +- " in output
+    assert "Test metric" not in output  # Lightning's own table

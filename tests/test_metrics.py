@@ -1,0 +1,234 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import FULL_MNIST, SOURCE
+from torch.nn import functional as F
+
+from lightning_ddpm import MNISTDataModule
+from lightning_ddpm.data.base import ImageDataset
+from lightning_ddpm.metrics import DigitFeatures, Judge, Manifold, nearest, table, with_floors
+from lightning_ddpm.metrics import features as features_module
+from lightning_ddpm.metrics.judge import frechet_distance, kernel_distance
+
+SIZE = 500
+
+
+@pytest.fixture(scope="module")
+def data() -> MNISTDataModule:
+    data = MNISTDataModule(source=SOURCE)
+    data.setup("fit")
+    train = data.splits["train"]
+    data.splits["train"] = ImageDataset(train.images[:3500], train.labels[:3500])
+    data.splits |= data.load_splits("test")
+    return data
+
+
+@pytest.fixture(scope="module")
+def judge(data: MNISTDataModule) -> Judge:
+    return Judge(data.splits["train"])
+
+
+@pytest.fixture(scope="module")
+def floors(judge: Judge, data: MNISTDataModule) -> dict[str, float]:
+    return judge.score(data.splits["test"].images[:SIZE])
+
+
+def test_frechet_distance_of_two_gaussians() -> None:
+    # Oracle: |m1 - m2|^2 + sum (s1 - s2)^2 for diagonal covariances (Dowson and Landau 1982).
+    mean, std = torch.linspace(-1, 1, 128), torch.linspace(0.5, 2, 128)
+    real, generated = torch.randn(50_000, 128), mean + std * torch.randn(50_000, 128)
+    expected = mean.square().sum() + (std - 1).square().sum()
+    assert frechet_distance(real, generated).item() == pytest.approx(expected.item(), rel=0.02)
+    assert frechet_distance(real, real).item() == pytest.approx(0, abs=1e-3)
+
+
+def test_kernel_distance_of_two_points() -> None:
+    # Oracle: k(a, a) + k(b, b) - 2 k(a, b) with the cubic kernel (a b / d + 1)^3.
+    a, b = torch.randn(2, 16).double()
+
+    def k(x: torch.Tensor, y: torch.Tensor) -> float:
+        return (x @ y / 16 + 1).item() ** 3
+
+    distance = kernel_distance(a.expand(50, 16).float(), b.expand(60, 16).float())
+    assert distance.item() == pytest.approx(k(a, a) + k(b, b) - 2 * k(a, b), rel=1e-3)
+
+
+def test_kernel_distance_leaves_the_random_state_alone() -> None:
+    state = torch.get_rng_state()
+    x, y = torch.ones(30, 4), torch.eye(4).repeat(10, 1)
+    assert kernel_distance(x, y) == kernel_distance(x, y)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def scores(real: torch.Tensor, generated: torch.Tensor) -> dict[str, float]:
+    manifold = Manifold()
+    for part in real.split(70):
+        manifold.update(part, real=True)
+    manifold.update(generated, real=False)
+    return {name: value.item() for name, value in manifold.compute().items()}
+
+
+def test_manifold_by_its_definition() -> None:
+    # Oracle: the papers' definitions, point by point, in numpy.
+    real, generated = torch.randn(150, 3), 0.5 + 0.8 * torch.randn(130, 3)
+    r, g = real.double().numpy(), generated.double().numpy()
+
+    def radius(points: np.ndarray, i: int, k: int) -> float:
+        return np.sort(np.linalg.norm(points - points[i], axis=1))[k]
+
+    def inside(x: np.ndarray, centres: np.ndarray, k: int) -> list[bool]:
+        return [
+            bool(np.linalg.norm(x - centres[i]) <= radius(centres, i, k))
+            for i in range(len(centres))
+        ]
+
+    in_real = np.array([inside(x, r, 5) for x in g])
+    expected = {
+        "precision": np.mean([any(inside(x, r, 3)) for x in g]),
+        "recall": np.mean([any(inside(x, g, 3)) for x in r]),
+        "density": in_real.sum(1).mean() / 5,
+        "coverage": in_real.any(0).mean(),
+    }
+    assert scores(real, generated) == pytest.approx(expected, abs=1e-6)
+
+
+def test_manifold_of_extremes() -> None:
+    real = torch.randn(300, 8)
+    same = scores(real, real)
+    assert (same["precision"], same["recall"], same["coverage"]) == (1, 1, 1)
+    assert same["density"] > 1
+    assert set(scores(real, real + 100).values()) == {0}
+    collapsed = scores(real, real[:1] + 1e-3 * torch.randn(300, 8))
+    assert collapsed["precision"] == 1
+    assert collapsed["recall"] < 0.02
+    assert collapsed["coverage"] < 0.1
+
+
+def test_nearest_by_brute_force(data: MNISTDataModule) -> None:
+    images, train = data.splits["test"].images[:20], data.splits["train"].images[:900]
+    distances, places = nearest(images, train)
+    brute = torch.cdist(images.flatten(1).double() / 255, train.flatten(1).double() / 255)
+    expected = brute.topk(2, largest=False)
+    torch.testing.assert_close(distances.double(), expected.values, rtol=1e-5, atol=1e-5)
+    assert torch.equal(places, expected.indices)
+
+
+def test_copies_of_training_images_are_caught(
+    judge: Judge, data: MNISTDataModule, floors: dict[str, float]
+) -> None:
+    copies = judge.score(data.splits["train"].images[:SIZE])
+    assert copies["near_copies"] == 1
+    assert copies["nearest_distance"] == 0
+    assert floors["near_copies"] < 0.02
+    assert floors["nearest_distance"] > 3
+    damaged = data.splits["train"].images[:SIZE].clone()
+    damaged[:, :, 10, 10] //= 2  # a pixel of a copy
+    assert judge.score(damaged)["near_copies"] > 0.98
+
+
+def test_a_missing_class_is_caught(judge: Judge, data: MNISTDataModule, floors) -> None:
+    train = data.splits["train"]
+    without = judge.score(train.images[train.labels != 4][:SIZE])
+    assert floors["class_chi_square"] < 27.9  # 99.9% of chi-square with 9 degrees of freedom
+    assert without["class_chi_square"] > 40
+    assert without["share_of_4"] < 0.02
+    ones = judge.score(train.images[train.labels == 1][:300])
+    assert ones["share_of_1"] > 0.98
+    assert ones["recall"] < 0.3 < floors["recall"]
+    assert ones["coverage"] < 0.3 < floors["coverage"]
+
+
+@pytest.mark.parametrize("damage", ["noise", "blur"])
+def test_more_damage_is_a_worse_score(
+    judge: Judge, data: MNISTDataModule, floors: dict[str, float], damage: str
+) -> None:
+    images = data.splits["test"].images[:SIZE].float()
+    ranks = [floors]
+    for strength in (1, 2, 3):
+        if damage == "noise":
+            worse = images + 30 * strength * torch.randn(images.shape)
+        else:
+            worse = F.avg_pool2d(images, 2 * strength + 1, stride=1, padding=strength)
+        ranks.append(judge.score(worse.clamp(0, 255).round().to(torch.uint8)))
+    for name in ("frechet_distance", "kernel_distance"):
+        values = [figures[name] for figures in ranks]
+        assert values == sorted(values), name
+    for name in ("precision", "density", "coverage"):
+        values = [figures[name] for figures in ranks]
+        assert values[0] > values[1] > values[3], name
+
+
+def test_figures_do_not_depend_on_the_batches(judge: Judge, data: MNISTDataModule, floors) -> None:
+    test = data.splits["test"]
+    for place in torch.randperm(SIZE).split(77):
+        judge.update(test.images[place], place)
+    assert judge.figures() == pytest.approx(floors, rel=1e-4, abs=1e-6)
+
+
+def test_labels_are_read(judge: Judge, data: MNISTDataModule) -> None:
+    test = data.splits["test"]
+    labels = test.labels[:SIZE].clone()
+    assert judge.score(test.images[:SIZE], labels)["label_accuracy"] > 0.98
+    labels[: SIZE // 2] = (labels[: SIZE // 2] + 1) % 10
+    wrong = judge.score(test.images[:SIZE], labels)["label_accuracy"]
+    assert wrong == pytest.approx(0.5, abs=0.03)
+    assert "label_accuracy" not in judge.score(test.images[:SIZE])
+
+
+def test_too_few_images_are_refused(judge: Judge, data: MNISTDataModule) -> None:
+    with pytest.raises(ValueError, match="at least 6 images are needed"):
+        judge.score(data.splits["test"].images[:5])
+    judge.reset()
+
+
+def test_floors_stand_beside_their_figures() -> None:
+    figures = with_floors({"frechet_distance": 3.0, "recall": 0.5}, {"frechet_distance": 1.5})
+    assert figures["frechet_floor"] == 1.5
+    header, line = table(figures).splitlines()
+    assert header.split() == ["samples", "floor", "ratio"]
+    assert line.split() == ["frechet_distance", "3.0000", "1.5000", "2.00"]
+
+
+@pytest.mark.skipif(FULL_MNIST is None, reason="LIGHTNING_DDPM_DATA does not name full MNIST")
+@pytest.mark.parametrize(("name", "least"), [("convolutions", 0.995), ("patches", 0.985)])
+def test_frozen_classifiers_read_the_test_images(name: str, least: float) -> None:
+    data, features = MNISTDataModule(source="mnist"), DigitFeatures(name)
+    test = data.load_splits("test")["test"]
+    right = [
+        features.classify(features(test.images[i])) == test.labels[i]
+        for i in torch.arange(10_000).split(500)
+    ]
+    assert torch.cat(right).double().mean() >= least
+
+
+@pytest.mark.parametrize("name", ["convolutions", "patches"])
+def test_frozen_classifiers_stay_as_they_are(name: str) -> None:
+    features = DigitFeatures(name)
+    images = torch.randint(256, (3, 1, 28, 28), dtype=torch.uint8)
+    before = features(images)
+    parent = torch.nn.Sequential(features).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        after = features(images)
+    assert torch.equal(before, after)
+    assert after.dtype == torch.float32
+    assert not any(module.training for module in features.modules())
+    assert not any(parameter.requires_grad for parameter in parent.parameters())
+    path = Path(features_module.__file__).parent / "weights" / f"{name}.safetensors"
+    assert path.stat().st_size < 500_000
+
+
+def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(features_module.SHA256, "convolutions", "0" * 64)
+    with pytest.raises(ValueError, match="damaged: install it again"):
+        DigitFeatures()
+
+
+def test_the_two_classifiers_agree_on_what_is_better(data: MNISTDataModule) -> None:
+    images, train = data.splits["test"].images[:SIZE], data.splits["train"].images
+    noisy = (images + 40 * torch.randn(images.shape)).clamp(0, 255).to(torch.uint8)
+    for name in ("convolutions", "patches"):
+        features = DigitFeatures(name)
+        real, clean, bad = (features(x) for x in (train, images, noisy))
+        assert 3 * frechet_distance(real, clean) < frechet_distance(real, bad)

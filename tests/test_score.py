@@ -1,0 +1,140 @@
+"""Any file of digits is judged, and nothing but digits."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SOURCE
+from PIL import Image
+
+from lightning_ddpm import MNISTDataModule
+from lightning_ddpm.data import DataError
+from lightning_ddpm.score import read_samples
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return MNISTDataModule(source=SOURCE).load_splits("test")["test"].images[:60]
+
+
+def written(folder: Path, kind: str, images: torch.Tensor) -> Path:
+    """The images in one of the ways in which projects leave their samples."""
+    unit, array = images.float() / 255, images.numpy()
+    path = folder / f"samples.{kind.split()[0]}"
+    if kind == "npz uint8":
+        np.savez(path, images=array[:, 0], labels=np.arange(60) % 10)
+    elif kind == "npz channels last":
+        np.savez(path, array.transpose(0, 2, 3, 1))
+    elif kind == "npz [-1, 1]":
+        np.savez(path, samples=array / 127.5 - 1)
+    elif kind == "npy [0, 1]":
+        np.save(path, unit.numpy())
+    elif kind == "pt [-1, 1]":
+        torch.save(unit * 2 - 1, path)
+    elif kind == "pt colours":
+        torch.save({"images": images.expand(-1, 3, -1, -1), "step": 3}, path)
+    elif kind == "pt 32x32":
+        torch.save(torch.nn.functional.pad(unit, (2, 2, 2, 2)), path)
+    else:
+        path.mkdir()
+        for i, image in enumerate(array[:, 0]):
+            Image.fromarray(image).save(path / f"{i:03d}.png")
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("npz uint8", "npz channels last", "npz [-1, 1]", "npy [0, 1]", "pt [-1, 1]"),
+        *("pt colours", "pt 32x32", "folder"),
+    ],
+)
+def test_samples_are_read_as_they_were_written(
+    tmp_path: Path, kind: str, images: torch.Tensor
+) -> None:
+    read, labels = read_samples(written(tmp_path, kind, images))
+    assert torch.equal(read, images)
+    assert (labels is not None) == (kind == "npz uint8")
+
+
+class Payload:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("kind", ["pt", "npz", "npy"])
+def test_code_in_a_file_is_not_run(tmp_path: Path, kind: str) -> None:
+    path, trap = tmp_path / f"samples.{kind}", tmp_path / "trap"
+    if kind == "pt":
+        torch.save({"images": Payload(trap)}, path)
+    elif kind == "npz":
+        np.savez(path, images=np.array([Payload(trap)], dtype=object))
+    else:
+        path.write_bytes(pickle.dumps(Payload(trap)))
+    with pytest.raises(DataError, match=f"samples.{kind}"):
+        read_samples(path)
+    assert not trap.exists()
+    if kind == "pt":  # the trap does work
+        torch.load(path, weights_only=False)
+        assert trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 28, 28), np.int64), "uint8, or floats"),
+        (np.full((4, 28, 28), 2.0), "from 2 to 2"),
+        (np.full((4, 28, 28), np.nan), "from nan to nan"),
+        (np.zeros((4, 27, 28), np.uint8), "28x28 pixels, got \\(4, 1, 27, 28\\)"),
+        (np.zeros(784, np.uint8), "28x28 pixels"),
+        (np.zeros((0, 28, 28), np.uint8), "no images"),
+    ],
+)
+def test_what_is_no_digits_is_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    np.savez(tmp_path / "a.npz", images=array)
+    with pytest.raises(DataError, match=message):
+        read_samples(tmp_path / "a.npz")
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.npz").write_text("text")
+    (tmp_path / "cut.pt").write_bytes(b"PK\3\4 cut")
+    np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "1.png").write_text("text")
+    for name in ("empty", "text.npz", "cut.pt", "two.npz", "bad", "none.npz", "none.pt"):
+        with pytest.raises(DataError, match=name):
+            read_samples(tmp_path / name)
+
+
+def score(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "lightning_ddpm.score", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_command_line(tmp_path: Path, images: torch.Tensor) -> None:
+    # In a folder without MNIST and without a network, the packaged digits are the reference.
+    path = written(tmp_path, "npz uint8", images)
+    options = ("--data_dir", tmp_path)
+    figures = json.loads(score(path, "--json", *options).stdout)
+    keys = {"frechet_distance", "frechet_floor", "kernel_distance", "precision", "recall"}
+    assert keys | {"density", "coverage", "near_copies", "label_accuracy"} <= set(figures)
+    assert figures["samples"] == 60
+    assert figures["frechet_floor"] > 0
+    table = score(path, *options).stdout
+    assert "frechet_distance" in table
+    failed = score(tmp_path / "none.npz", *options)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.splitlines()[-1] == f"error: {tmp_path / 'none.npz'}: no such file"
