@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -12,10 +13,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_ddpm.denoiser import Denoiser, Variance
-from lightning_ddpm.guidance import GuidedNetwork, drop_labels
+from lightning_ddpm.denoiser import Variance
+from lightning_ddpm.diffusion import GRID_IMAGES, Diffusion
+from lightning_ddpm.guidance import drop_labels
 from lightning_ddpm.images import image_grid, to_uint8, write_png
-from lightning_ddpm.likelihood import VariationalBound, bound_term, estimate_bound
+from lightning_ddpm.likelihood import VariationalBound, estimate_bound
+from lightning_ddpm.muon import Muon
 from lightning_ddpm.networks import Network, UNet
 from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.objective import (
@@ -25,20 +28,17 @@ from lightning_ddpm.objective import (
     UniformTimes,
     UniformWeighting,
     Weighting,
-    squared_error,
 )
 from lightning_ddpm.parts import check_network, check_target, recipe
 from lightning_ddpm.samplers import Ancestral, Sampler
 from lightning_ddpm.schedule import LinearSchedule, NoiseSchedule
-from lightning_ddpm.shapes import Images, Labels, PerSample, TimeSteps, expand_like
+from lightning_ddpm.shapes import Labels, PerSample, TimeSteps
 
-GRID_IMAGES = 16
 EVALUATION_SEED = 0  # of the grids and of the noise in validation and test
 TIME_BINS = 10  # of the validation loss by time step
-HYBRID_WEIGHT = 0.001  # of the bound beside the squared error, where the variance is learned
 
 
-class DiffusionLightningModule(LightningModule):
+class DiffusionLightningModule(Diffusion, LightningModule):
     """A denoising diffusion probabilistic model (Ho et al. 2020, arXiv 2006.11239).
 
     Each part keeps its constructor's arguments as attributes of the same names, so that a
@@ -57,8 +57,10 @@ class DiffusionLightningModule(LightningModule):
         label_dropout: the part of the labels that are left out in training, for guidance.
         guidance: scale of classifier-free guidance; 1 is none.
         guidance_interval: the time steps [low, high) that are guided; all if not given.
-        lr: peak learning rate of Adam; it rises for ``warmup_steps``, then falls to zero at the
-            end of the run.
+        optimizer: ``muon`` for the weights of convolutions and linear layers, with Adam for the
+            rest; or ``adam`` for all, as in the paper.
+        lr: peak learning rate; it rises for ``warmup_steps``, then falls to zero at the end of the
+            run.
         warmup_steps: optimizer steps until the learning rate has its peak.
         image_shape: channels, height and width of the images.
         grid_every_n_epochs: epochs from one grid of samples to the next; the last one has one.
@@ -80,6 +82,7 @@ class DiffusionLightningModule(LightningModule):
         label_dropout: float = 0.1,
         guidance: float = 1.0,
         guidance_interval: tuple[int, int] | None = None,
+        optimizer: Literal["adam", "muon"] = "muon",
         lr: float = 1e-3,
         warmup_steps: int = 100,
         image_shape: Sequence[int] = (1, 28, 28),
@@ -103,6 +106,7 @@ class DiffusionLightningModule(LightningModule):
         self.label_dropout = label_dropout
         self.guidance = guidance
         self.guidance_interval = guidance_interval
+        self.optimizer = optimizer
         self.lr = lr
         self.warmup_steps = warmup_steps
         self.image_shape = tuple(image_shape)
@@ -123,25 +127,6 @@ class DiffusionLightningModule(LightningModule):
 
     # Training
 
-    def loss(
-        self, x0: Images, t: TimeSteps, noise: Images, label: Labels | None = None
-    ) -> PerSample:
-        """The loss (b) of each image, noised to ``t`` (b) with ``noise`` (b, c, h, w)."""
-        x_t = self.schedule.add_noise(x0, noise, t)
-        output = self.network(x_t, t, label)
-        alpha, sigma = self.schedule.alpha_sigma(t)
-        target = self.target.target(x0, noise, expand_like(alpha, x0), expand_like(sigma, x0))
-        c = x0.shape[1]
-        error = squared_error(output[:, :c], target)
-        loss = self.weighting.weight(self.target, alpha, sigma) * error
-        if self.variance == "learned":
-            # Only the variance learns from the bound (Nichol and Dhariwal 2021, eq. 16).
-            output = torch.cat([output[:, :c].detach(), output[:, c:]], dim=1)
-            prediction = self.denoiser().read(output, x_t, t)
-            term = bound_term(prediction, self.schedule, x0, x_t, t)
-            loss = loss + HYBRID_WEIGHT * self.schedule.T * term
-        return loss
-
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Algorithm 1 of Ho et al. 2020, for each image x0 of the batch."""
         x0, label = batch["image"], self.label_of(batch)
@@ -161,8 +146,11 @@ class DiffusionLightningModule(LightningModule):
         return torch.Generator(self.device).manual_seed(key)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam, with a linear rise of the learning rate and then a linear fall to zero."""
-        optimizer = torch.optim.Adam(self.network.parameters(), self.lr, betas=(0.9, 0.99))
+        """A linear rise of the learning rate and then a linear fall to zero."""
+        if self.optimizer == "muon":
+            optimizer = Muon(self.network, self.lr)
+        else:
+            optimizer = torch.optim.Adam(self.network.parameters(), self.lr, betas=(0.9, 0.99))
         # A lambda, because checkpoints would pickle a method.
         scheduler = LambdaLR(optimizer, lambda step: self.lr_factor(step))
         return {
@@ -178,8 +166,9 @@ class DiffusionLightningModule(LightningModule):
     def on_train_start(self) -> None:
         """Go on from a checkpoint with this run's learning rate and length, not with its own."""
         scheduler = self.trainer.lr_scheduler_configs[0].scheduler
-        scheduler.base_lrs = [self.lr]
-        scheduler.optimizer.param_groups[0]["lr"] = self.lr * self.lr_factor(self.global_step)
+        scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
+        for group in scheduler.optimizer.param_groups:
+            group["lr"] = self.lr * self.lr_factor(self.global_step)
 
     # Evaluation
 
@@ -284,88 +273,6 @@ class DiffusionLightningModule(LightningModule):
     def shows_progress(self) -> bool:
         """Whether this process of the Trainer shows progress bars."""
         return self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
-
-    def labels_of(
-        self, indices: Sequence[int], labels: Sequence[int] | None = None
-    ) -> Labels | None:
-        """The class (b) of each sample, on the model's device; None if the model knows none.
-
-        Raises:
-            ValueError: if ``labels`` are not the model's.
-        """
-        labels, classes = self.labels if labels is None else labels, self.network.num_classes
-        if labels is None and classes == 0:
-            return None
-        if classes == 0:
-            raise ValueError("labels cannot be asked of a model that was trained without them")
-        labels = list(range(classes)) if labels is None else labels
-        if not labels or not all(0 <= label < classes for label in labels):
-            raise ValueError(f"labels must be from 0 to {classes - 1}, got {labels}")
-        label = torch.tensor([labels[index % len(labels)] for index in indices])
-        return label.to(self.schedule.alpha.device)
-
-    def denoiser(self, label: Labels | None = None, guidance: float | None = None) -> Denoiser:
-        """What samplers and editing see of the model: ``denoise(x_t, t)``, in float32.
-
-        Args:
-            label: the class of each image (b); -1, or None, is unknown.
-            guidance: scale of classifier-free guidance; the model's if not given.
-
-        Raises:
-            ValueError: if ``guidance`` is asked of a model that was trained without labels.
-        """
-        scale = self.guidance if guidance is None else guidance
-        if self.network.num_classes == 0 and scale != 1:
-            raise ValueError("guidance cannot be asked of a model that was trained without labels")
-        network = self.network
-        if label is not None:
-            interval = self.guidance_interval or (0, self.schedule.T)
-            network = GuidedNetwork(self.network, label, scale, interval)
-        return Denoiser(network, self.schedule, self.target, self.variance)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        samples: int | Sequence[int] = GRID_IMAGES,
-        *,
-        labels: int | Sequence[int] | None = None,
-        guidance: float | None = None,
-        sampler: Sampler | None = None,
-        seed: int = 0,
-        generator: torch.Generator | None = None,
-        progress: bool = True,
-    ) -> Images:
-        """Generate images (b, c, h, w) in [-1, 1] (Algorithm 2 of Ho et al. 2020).
-
-        Args:
-            samples: how many, or the index of each. Image ``index`` of ``seed`` gets the same noise
-                in any batch and on any device.
-            labels: a class for all of them, or classes that image 0, 1, 2... get in turn; the
-                model's if not given.
-            guidance: scale of classifier-free guidance; the model's if not given.
-            sampler: the way from noise to images; the model's if not given.
-            seed: the seed of all noise, not negative.
-            generator: draws a new seed, if given.
-            progress: whether to show a progress bar.
-
-        Raises:
-            ValueError: if labels or guidance are asked of a model that was trained without labels,
-                a label is not one of the model's, or the sampler has more steps than the schedule.
-        """
-        indices = range(samples) if isinstance(samples, int) else samples
-        label = self.labels_of(indices, [labels] if isinstance(labels, int) else labels)
-        if generator is not None:
-            device = generator.device
-            seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
-        noise = SampleNoise(seed, indices)
-        x = noise.draw(self.image_shape).to(self.schedule.alpha)
-        denoise, sampler = self.denoiser(label, guidance), sampler or self.sampler
-        was_training = self.network.training
-        self.network.eval()
-        try:
-            return sampler.sample(denoise, self.schedule, x, noise, progress=progress)
-        finally:
-            self.network.train(was_training)
 
 
 def check_precision(precision: str | None) -> None:

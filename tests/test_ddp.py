@@ -1,5 +1,6 @@
 """Two real processes, talking over gloo."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from conftest import SOURCE
 from lightning import Trainer
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.metrics import Judge
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +50,17 @@ def test_two_processes_predict_as_one_does(folder: Path, train_py, tmp_path: Pat
     one, two = predict("one"), predict("two", "--devices", 2)
     assert one.shape == two.shape == (7, 28, 28)
     assert np.abs(one - two).max() <= 1
+
+
+def test_two_processes_judge_as_one_does(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "ddp_judge.py"
+    processes = [
+        subprocess.Popen([sys.executable, str(script), str(tmp_path), str(rank)]) for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    data = MNISTDataModule(source="packaged")
+    test = data.load_splits("test")["test"]
+    alone = Judge(data.load_splits("fit")["train"]).score(test.images[:101], test.labels[:101])
+    for rank in (0, 1):
+        figures = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert figures == pytest.approx(alone, rel=1e-4, abs=1e-6)

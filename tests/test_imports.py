@@ -11,6 +11,7 @@ ROOMS = {
     "files": set(),
     "images": {"shapes", "files"},
     "noise": {"shapes"},
+    "muon": set(),
     "schedule": {"shapes"},
     "objective": {"shapes", "schedule"},
     "denoiser": {"shapes", "schedule", "objective"},
@@ -21,8 +22,10 @@ ROOMS = {
     "editing": {"shapes", "noise", "schedule", "denoiser", "samplers"},
     "parts": {"networks", "objective", "schedule"},
     "data": {"shapes", "files"},
+    "diffusion": {"shapes", "noise", "schedule", "objective", "denoiser", "likelihood"}
+    | {"networks", "guidance", "samplers"},
     "module": {"shapes", "images", "noise", "schedule", "objective", "denoiser", "likelihood"}
-    | {"networks", "guidance", "samplers", "parts"},
+    | {"networks", "guidance", "samplers", "diffusion", "parts", "muon"},
     "metrics": {"data", "files"},
     "callbacks": {"shapes", "module", "files", "images", "data", "metrics"},
     "score": {"data", "metrics"},

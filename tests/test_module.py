@@ -322,7 +322,7 @@ class Linear(Network):
 
 def test_training_learns(tmp_path: Path, digits: MNISTDataModule) -> None:
     # Oracle: the loss of the linear guess, which a network must soon leave far behind.
-    model = DiffusionLightningModule(lr=4e-3, sampler=Ancestral(1))
+    model = DiffusionLightningModule(lr=6e-3, warmup_steps=20, sampler=Ancestral(1))
     linear = validation_loss(DiffusionLightningModule(Linear()), digits, 300)
     assert validation_loss(model, digits, 300) > linear
     trainer(tmp_path, max_steps=80, limit_val_batches=0).fit(model, digits)

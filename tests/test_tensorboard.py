@@ -21,7 +21,7 @@ def events(train_py, tmp_path: Path) -> EventAccumulator:
 
 def test_tensorboard_shows_the_run(events: EventAccumulator, tmp_path: Path) -> None:
     tags = events.Tags()
-    assert set(tags["scalars"]) >= {"train/loss", "val/loss", "hp/val_loss", "lr-Adam"}
+    assert set(tags["scalars"]) >= {"train/loss", "val/loss", "hp/val_loss", "lr-Muon/pg1"}
     assert len(events.Scalars("val/loss")) == 3
     assert len(events.Scalars("train/loss")) == 3
 

@@ -12,7 +12,7 @@ from lightning_ddpm.metrics.networks import ARCHITECTURES, FEATURES
 
 SHA256 = {
     "convolutions": "81fc63e70f0e0c52a8d64d3f36650911e6653a574712d7cd9ca9eeb215335c96",
-    "patches": "",
+    "patches": "94c72bff01bc9193da779b89ad2d5d804553a5606eadb6806b4bd779cef88315",
 }
 
 
@@ -21,6 +21,9 @@ class DigitFeatures(nn.Module):
 
     Args:
         name: ``convolutions``, the judge, or ``patches``, a small transformer to cross-check it.
+            They read 99.70% and 99.04% of the test images, and were made by
+            ``python -m lightning_ddpm.metrics.train convolutions FILE --epochs 14`` and
+            ``... patches FILE --epochs 8``.
 
     Raises:
         ValueError: if the package's file of weights is not the one that was published.

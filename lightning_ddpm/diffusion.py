@@ -1,0 +1,135 @@
+"""What a diffusion model is: its parts, its loss and its samples, without a Trainer."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from lightning_ddpm.denoiser import Denoiser, Variance
+from lightning_ddpm.guidance import GuidedNetwork
+from lightning_ddpm.likelihood import bound_term
+from lightning_ddpm.networks import Network
+from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.objective import Target, Weighting, squared_error
+from lightning_ddpm.samplers import Sampler
+from lightning_ddpm.schedule import NoiseSchedule
+from lightning_ddpm.shapes import Images, Labels, PerSample, TimeSteps, expand_like
+
+GRID_IMAGES = 16
+HYBRID_WEIGHT = 0.001  # of the bound beside the squared error, where the variance is learned
+
+
+class Diffusion(nn.Module):
+    """The mathematics of ``DiffusionLightningModule``, which owns and documents the parts."""
+
+    network: Network
+    schedule: NoiseSchedule
+    target: Target
+    sampler: Sampler
+    weighting: Weighting
+    variance: Variance
+    labels: Sequence[int] | None
+    guidance: float
+    guidance_interval: tuple[int, int] | None
+    image_shape: tuple[int, ...]
+
+    def loss(
+        self, x0: Images, t: TimeSteps, noise: Images, label: Labels | None = None
+    ) -> PerSample:
+        """The loss (b) of each image, noised to ``t`` (b) with ``noise`` (b, c, h, w)."""
+        x_t = self.schedule.add_noise(x0, noise, t)
+        output = self.network(x_t, t, label)
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        target = self.target.target(x0, noise, expand_like(alpha, x0), expand_like(sigma, x0))
+        c = x0.shape[1]
+        error = squared_error(output[:, :c], target)
+        loss = self.weighting.weight(self.target, alpha, sigma) * error
+        if self.variance == "learned":
+            # Only the variance learns from the bound (Nichol and Dhariwal 2021, eq. 16).
+            output = torch.cat([output[:, :c].detach(), output[:, c:]], dim=1)
+            prediction = self.denoiser().read(output, x_t, t)
+            term = bound_term(prediction, self.schedule, x0, x_t, t)
+            loss = loss + HYBRID_WEIGHT * self.schedule.T * term
+        return loss
+
+    def labels_of(
+        self, indices: Sequence[int], labels: Sequence[int] | None = None
+    ) -> Labels | None:
+        """The class (b) of each sample, on the model's device; None if the model knows none.
+
+        Raises:
+            ValueError: if ``labels`` are not the model's.
+        """
+        labels, classes = self.labels if labels is None else labels, self.network.num_classes
+        if labels is None and classes == 0:
+            return None
+        if classes == 0:
+            raise ValueError("labels cannot be asked of a model that was trained without them")
+        labels = list(range(classes)) if labels is None else labels
+        if not labels or not all(0 <= label < classes for label in labels):
+            raise ValueError(f"labels must be from 0 to {classes - 1}, got {labels}")
+        label = torch.tensor([labels[index % len(labels)] for index in indices])
+        return label.to(self.schedule.alpha.device)
+
+    def denoiser(self, label: Labels | None = None, guidance: float | None = None) -> Denoiser:
+        """What samplers and editing see of the model: ``denoise(x_t, t)``, in float32.
+
+        Args:
+            label: the class of each image (b); -1, or None, is unknown.
+            guidance: scale of classifier-free guidance; the model's if not given.
+
+        Raises:
+            ValueError: if ``guidance`` is asked of a model that was trained without labels.
+        """
+        scale = self.guidance if guidance is None else guidance
+        if self.network.num_classes == 0 and scale != 1:
+            raise ValueError("guidance cannot be asked of a model that was trained without labels")
+        network = self.network
+        if label is not None:
+            interval = self.guidance_interval or (0, self.schedule.T)
+            network = GuidedNetwork(self.network, label, scale, interval)
+        return Denoiser(network, self.schedule, self.target, self.variance)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        samples: int | Sequence[int] = GRID_IMAGES,
+        *,
+        labels: int | Sequence[int] | None = None,
+        guidance: float | None = None,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+        progress: bool = True,
+    ) -> Images:
+        """Generate images (b, c, h, w) in [-1, 1] (Algorithm 2 of Ho et al. 2020).
+
+        Args:
+            samples: how many, or the index of each. Image ``index`` of ``seed`` gets the same noise
+                in any batch and on any device.
+            labels: a class for all of them, or classes that image 0, 1, 2... get in turn; the
+                model's if not given.
+            guidance: scale of classifier-free guidance; the model's if not given.
+            sampler: the way from noise to images; the model's if not given.
+            seed: the seed of all noise, not negative.
+            generator: draws a new seed, if given.
+            progress: whether to show a progress bar.
+
+        Raises:
+            ValueError: if labels or guidance are asked of a model that was trained without labels,
+                a label is not one of the model's, or the sampler has more steps than the schedule.
+        """
+        indices = range(samples) if isinstance(samples, int) else samples
+        label = self.labels_of(indices, [labels] if isinstance(labels, int) else labels)
+        if generator is not None:
+            device = generator.device
+            seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+        noise = SampleNoise(seed, indices)
+        x = noise.draw(self.image_shape).to(self.schedule.alpha)
+        denoise, sampler = self.denoiser(label, guidance), sampler or self.sampler
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            return sampler.sample(denoise, self.schedule, x, noise, progress=progress)
+        finally:
+            self.network.train(was_training)

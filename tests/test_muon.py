@@ -1,0 +1,78 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_ddpm.muon import Muon, orthogonalised
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 16, 144), (2, 64, 8), (1, 10, 1)])
+def test_orthogonalised_has_the_same_singular_vectors_and_values_near_one(shape: tuple) -> None:
+    # Oracle: the singular value decomposition.
+    matrices = torch.randn(shape)
+    u, _, v = torch.linalg.svd(matrices.double(), full_matrices=False)
+    result = u.mT @ orthogonalised(matrices).double() @ v.mT
+    values = result.diagonal(dim1=1, dim2=2)
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+    torch.testing.assert_close(result, torch.diag_embed(values), atol=1e-4, rtol=0)
+
+
+def gradients(model: nn.Module, steps: int) -> list[list[torch.Tensor]]:
+    torch.manual_seed(1)
+    return [[torch.randn_like(p) for p in model.parameters()] for _ in range(steps)]
+
+
+def test_what_is_no_matrix_goes_by_adam() -> None:
+    # Oracle: torch.optim.Adam.
+    ours, theirs = nn.GroupNorm(2, 8), nn.GroupNorm(2, 8)
+    optimizers = (Muon(ours, 0.01), torch.optim.Adam(theirs.parameters(), 0.01, betas=(0.9, 0.99)))
+    for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+        for step in gradients(model, 5):
+            for p, grad in zip(model.parameters(), step, strict=True):
+                p.grad = grad
+            optimizer.step()
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_matrices_move_by_the_orthogonalised_momentum() -> None:
+    # Oracle: Nesterov's momentum written out, and the polar factor from the decomposition.
+    layer = nn.Conv2d(4, 8, 3, bias=False)
+    start, steps = layer.weight.detach().clone(), gradients(layer, 3)
+    optimizer = Muon(layer, 0.01, momentum=0.9)
+    momentum, expected = torch.zeros(8, 36), start.flatten(1)
+    for (grad,) in steps:
+        layer.weight.grad = grad
+        optimizer.step()
+        momentum = 0.9 * momentum + 0.1 * grad.flatten(1)
+        u, _, v = torch.linalg.svd(0.1 * grad.flatten(1) + 0.9 * momentum, full_matrices=False)
+        expected = expected - 0.01 * 0.2 * 36**0.5 * u @ v
+    start = start.flatten(1)
+    moved, planned = layer.weight.detach().flatten(1) - start, expected - start
+    cosine = torch.cosine_similarity(moved.flatten(), planned.flatten(), dim=0)
+    assert cosine > 0.97  # the iteration's singular values are only near 1
+    assert moved.norm() == pytest.approx(planned.norm().item(), rel=0.2)
+
+
+def test_state_survives_a_checkpoint() -> None:
+    def run(layer: nn.Module, optimizer: Muon, steps: list) -> None:
+        for step in steps:
+            for p, grad in zip(layer.parameters(), step, strict=True):
+                p.grad = grad
+            optimizer.step()
+
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Embedding(3, 4))
+    steps = gradients(model, 6)
+    start = deepcopy(model.state_dict())
+    run(model, optimizer := Muon(model, 0.01), steps[:3])
+    saved, middle = deepcopy(optimizer.state_dict()), deepcopy(model.state_dict())
+    run(model, optimizer, steps[3:])
+    end = deepcopy(model.state_dict())
+    model.load_state_dict(middle)
+    again = Muon(model, 0.01)
+    again.load_state_dict(saved)
+    run(model, again, steps[3:])
+    assert all(torch.equal(end[name], value) for name, value in model.state_dict().items())
+    assert not any(torch.equal(end[name], value) for name, value in start.items())
