@@ -83,8 +83,11 @@ def main() -> None:
     parser.add_argument("--num_images", type=int, default=500)
     parser.add_argument("--draws", type=int, default=20, help="time steps for each image")
     options = parser.parse_args()
+    if options.num_images < 1 or options.draws < 1:
+        sys.exit("error: --num_images and --draws must be at least 1")
     try:
         model = DiffusionLightningModule.load_from_checkpoint(options.ckpt_path, weights_only=True)
+        model.eval()
         digits = MNISTDataModule(options.data_dir)
         sizes = (options.num_images, options.draws)
         classes = list(range(model.network.num_classes))
@@ -96,8 +99,10 @@ def main() -> None:
         inside, _ = errors_of_split(model, digits, [-1], *sizes)
         outside, _ = errors_of_split(model, fashion, [-1], *sizes)
         print(f"MNIST against Fashion-MNIST: AUROC {detection(inside[:, 0], outside[:, 0]):.4f}")
-    except (DataError, OSError, pickle.UnpicklingError, RuntimeError, LookupError) as error:
+    except (DataError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+    except (pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError):
+        sys.exit(f"error: {options.ckpt_path} is not a checkpoint that fit has saved")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-import torch
-
 from lightning_ddpm.objective import Target
 from lightning_ddpm.schedule import NoiseSchedule
 from lightning_ddpm.shapes import Factors, Images, Output, TimeSteps, expand_like
@@ -34,7 +32,8 @@ Denoise = Callable[[Images, TimeSteps], Prediction]
 class Denoiser:
     """A network, its schedule and its target, together the function ``denoise(x_t, t)``.
 
-    The predicted x0 is clipped to the images' range [-1, 1], and the noise is what then remains
+    At t = 0 both fixed variances are the small one, for a better code length of the image, and the
+    predicted x0 is clipped to the images' range [-1, 1], and the noise is what then remains
     in x_t, as in the code of Ho et al. 2020. Predictions have x_t's precision under any autocast.
 
     Args:
@@ -70,6 +69,6 @@ class Denoiser:
         v = (
             (output[:, channels:] + 1) / 2
             if self.variance == "learned"
-            else torch.full_like(alpha, self.variance == "large")
+            else (t > 0).to(alpha).view_as(alpha) * (self.variance == "large")
         )
         return Prediction(x0, (x_t - alpha * x0) / sigma, v)

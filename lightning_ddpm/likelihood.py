@@ -133,7 +133,7 @@ def estimate_bound(
         draws: how many time steps of each image.
     """
     golden = (math.sqrt(5) - 1) / 2
-    density = time_density(schedule).double().cpu()
+    density = time_density(schedule).cpu().double()
     edges = density.cumsum(0)[:-1]
     noise = SampleNoise(seed, index)
 

@@ -192,16 +192,17 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         """The labels (b) of a batch, if the network can be told of them."""
         return batch["label"] if self.network.num_classes > 0 else None
 
+    def on_validation_epoch_start(self) -> None:
+        """Start the loss by time step anew: its sums and how many they are of."""
+        self.loss_by_time = torch.zeros(2, TIME_BINS, device=self.device)
+
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the loss, which depends on the weights alone."""
         loss = self.evaluation_loss(batch)
         metrics = {"val/loss": loss.mean(), "hp/val_loss": loss.mean()}
         self.log_dict(metrics, batch_size=len(loss), sync_dist=True)
-        bins = self.evaluation_times(batch["index"]) * TIME_BINS // self.schedule.T
-        for i in bins.unique().tolist():
-            part, T = loss[(bins == i).to(loss.device)], self.schedule.T
-            name = f"val_by_time/{i * T // TIME_BINS:04d}-{(i + 1) * T // TIME_BINS - 1:04d}"
-            self.log(name, part.mean(), batch_size=len(part), sync_dist=True)
+        bins = self.evaluation_times(batch["index"]).to(loss.device) * TIME_BINS // self.schedule.T
+        self.loss_by_time.index_add_(1, bins, torch.stack([loss, torch.ones_like(loss)]))
 
     def on_test_epoch_start(self) -> None:
         """Start the variational bound anew."""
@@ -234,7 +235,12 @@ class DiffusionLightningModule(Diffusion, LightningModule):
             self.logger.log_hyperparams(hparams, {"hp/val_loss": math.nan})
 
     def on_validation_epoch_end(self) -> None:
-        """Draw a grid of samples, in the epochs that ask for one."""
+        """Log the loss by time step; draw a grid of samples, in the epochs that ask for one."""
+        sums, counts = self.trainer.strategy.reduce(self.loss_by_time, reduce_op="sum").cpu()
+        for i in counts.nonzero().flatten().tolist():
+            first, end = (-(-j * self.schedule.T // TIME_BINS) for j in (i, i + 1))
+            name = f"val_by_time/{first:04d}-{end - 1:04d}"
+            self.log(name, sums[i] / counts[i])
         due = (self.current_epoch + 1) % self.grid_every_n_epochs == 0
         if due and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.draw_grid()

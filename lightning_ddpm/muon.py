@@ -95,7 +95,7 @@ def orthogonalised(matrices: Matrices, iterations: int = 5) -> Matrices:
     """Bring all singular values near 1, keeping the singular vectors: U S V' becomes about U V'.
 
     A Newton-Schulz iteration with the quintic polynomial of Muon's authors, which lifts small
-    singular values fast and leaves all between about 0.7 and 1.2.
+    singular values fast and leaves most between about 0.7 and 1.2.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrices.shape[1] > matrices.shape[2]

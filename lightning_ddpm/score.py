@@ -5,6 +5,7 @@ import json
 import pickle
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ def read_samples(path: Path) -> tuple[UInt8[Tensor, "n 1 28 28"], Tensor | None]
     if not names and len(arrays) != 1:
         raise DataError(f"{path} has no array named images, but {sorted(arrays)}")
     images = arrays[names[0] if names else next(iter(arrays))]
-    return to_digits(images, path), arrays.get("labels")
+    labels = arrays.get("labels")
+    if labels is not None and labels.shape != (len(images),):
+        raise DataError(f"{path}: {len(images)} images, but labels of shape {tuple(labels.shape)}")
+    return to_digits(images, path), labels
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
@@ -54,17 +58,17 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         return {name: torch.as_tensor(content[name]) for name in content}
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile, ValueError, TypeError) as error:
+    except (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, ValueError, TypeError) as error:
         raise DataError(f"{path}: not a file of arrays that can be read safely") from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, AttributeError) as error:
         raise DataError(f"{path}: damaged, or not a file of arrays") from error
 
 
 def to_digits(images: Tensor, path: Path) -> UInt8[Tensor, "n 1 28 28"]:
     """Bring (n, 28, 28), (n, c, 28, 28) or (n, 28, 28, c) to one channel of 0..255.
 
-    Floats may be in [-1, 1] or [0, 1]: if none is below zero, they are in [0, 1], as the background
-    of a digit is not grey. Images of 32x32 pixels lose the border that others have added.
+    Floats may be in [-1, 1] or [0, 1]: if none is near -1, they are in [0, 1], as the background of
+    a digit is black. Images of 32x32 pixels lose the border that others have added.
     """
     if images.ndim == 3:
         images = images[:, None]
@@ -84,7 +88,7 @@ def to_digits(images: Tensor, path: Path) -> UInt8[Tensor, "n 1 28 28"]:
             f"{path}: expected uint8, or floats in [-1, 1] or [0, 1], got {images.dtype} from "
             f"{low:g} to {high:g}"
         )
-    images = images.float() if low >= 0 else (images.float() + 1) / 2
+    images = images.float() if low > -0.5 else (images.float() + 1) / 2
     return (images.mean(1, keepdim=True) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -113,7 +117,7 @@ def main() -> None:
     try:
         images, labels = read_samples(options.file)
         figures = score(images, labels, MNISTDataModule(options.data_dir))
-    except (DataError, ValueError) as error:
+    except (DataError, ValueError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     print(json.dumps(figures, indent=2) if options.json else table(figures))
 

@@ -107,6 +107,17 @@ def test_what_is_no_digits_is_refused(tmp_path: Path, array: np.ndarray, message
         read_samples(tmp_path / "a.npz")
 
 
+def test_labels_must_belong_to_the_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((4, 28, 28), np.uint8), labels=np.zeros(3))
+    with pytest.raises(DataError, match="4 images, but labels of shape \\(3,\\)"):
+        read_samples(tmp_path / "a.npz")
+
+
+def test_a_little_below_zero_is_still_zero_to_one(tmp_path: Path, images: torch.Tensor) -> None:
+    np.savez(tmp_path / "a.npz", images=images.numpy() / 255 - 1e-6)
+    assert torch.equal(read_samples(tmp_path / "a.npz")[0], images)
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.npz").write_text("text")

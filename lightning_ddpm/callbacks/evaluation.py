@@ -58,7 +58,8 @@ class SampleEvaluation(Callback):
         self.floors: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """See that the folder can be written."""
+        """See that the folder can be written; forget what was judged before."""
+        self.judge = None
         if stage == "test" and self.out:
             require_writable(Path(self.out))
 
@@ -110,7 +111,9 @@ class SampleEvaluation(Callback):
             self.floors = self.judge.score(test.images[: self.size], labels, *share)
         images = self.generate(trainer, pl_module, self.judge)
         figures = {"samples": float(self.size), **with_floors(self.judge.figures(), self.floors)}
-        pl_module.log_dict({f"{stage}/{name}": value for name, value in figures.items()})
+        pl_module.log_dict(
+            {f"{stage}/{name}": value for name, value in figures.items()}, sync_dist=True
+        )
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
             train = self.judge.train_images
             _, places = nearest(images, train)

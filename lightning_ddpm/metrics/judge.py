@@ -138,7 +138,7 @@ def kernel_distance(real: Float[Tensor, "m d"], generated: Float[Tensor, "n d"])
     metric = KernelInceptionDistance(AsIs(), subset_size=size, sync_on_compute=False)
     metric.to(real.device).update(real, real=True)
     metric.update(generated, real=False)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # chooses the subsets
         return metric.compute()[0]
 

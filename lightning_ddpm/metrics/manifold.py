@@ -1,9 +1,10 @@
 """How well generated images cover real ones, and stay among them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -41,21 +42,31 @@ class Manifold(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The four figures, of sets of more than five images each."""
         real, generated = dim_zero_cat(self.real), dim_zero_cat(self.generated)
+        real_3, real_5 = radii(real, (3, 5)).unbind(1)
+        (generated_3,) = radii(generated, (3,)).unbind(1)
+        precise, balls = [], []
+        recalled = covered = torch.zeros(len(real), dtype=torch.bool, device=real.device)
+        parts = zip(generated.split(ROWS), generated_3.split(ROWS), strict=True)
+        for rows, reach in parts:
+            distance = torch.cdist(rows, real)  # (rows, real)
+            precise.append((distance <= real_3).any(1))
+            recalled = recalled | (distance <= reach[:, None]).any(0)
+            inside = distance <= real_5
+            balls.append(inside.sum(1))
+            covered = covered | inside.any(0)
         return {
-            "precision": within(generated, real, 3).any(1).float().mean(),
-            "recall": within(real, generated, 3).any(1).float().mean(),
-            "density": within(generated, real, 5).float().sum(1).mean() / 5,
-            "coverage": within(generated, real, 5).any(0).float().mean(),
+            "precision": torch.cat(precise).float().mean(),
+            "recall": recalled.float().mean(),
+            "density": torch.cat(balls).float().mean() / 5,
+            "coverage": covered.float().mean(),
         }
 
 
-def radii(points: Features, k: int) -> Float[Tensor, " n"]:
-    """The distance from each point to its k-th nearest neighbour."""
-    rows = points.split(ROWS)
-    return torch.cat([torch.cdist(row, points).kthvalue(k + 1).values for row in rows])
-
-
-def within(points: Features, centres: Float[Tensor, "m d"], k: int) -> Bool[Tensor, "n m"]:
-    """Whether each point lies in the ball of each centre."""
-    reach = radii(centres, k)
-    return torch.cat([torch.cdist(row, centres) <= reach for row in points.split(ROWS)])
+def radii(points: Features, neighbours: Sequence[int]) -> Float[Tensor, "n k"]:
+    """The distances from each point to its k-th nearest neighbour, for each k in ``neighbours``."""
+    most = max(neighbours) + 1  # the nearest of all is the point itself
+    nearest = [
+        torch.cdist(rows, points).topk(most, largest=False).values[:, list(neighbours)]
+        for rows in points.split(ROWS)
+    ]
+    return torch.cat(nearest)

@@ -1,5 +1,7 @@
 """Whether generated images are copies of training images."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -33,7 +35,10 @@ def nearest(images: Pictures, train: Pictures) -> tuple[Float[Tensor, "n 2"], In
     distances, places = [], []
     for rows in (images.flatten(1).float() / 255).split(ROWS):
         # Expanded squares are quick, and find the neighbours; differences are exact.
-        place = (squares - 2 * rows @ train_pixels.T).topk(2, largest=False).indices
+        rank = torch.addmm(squares, rows, train_pixels.T, alpha=-2)
+        first = rank.argmin(1, keepdim=True)  # much quicker than topk, which sorts
+        second = rank.scatter_(1, first, math.inf).argmin(1, keepdim=True)
+        place = torch.cat([first, second], dim=1)
         distance = (rows[:, None] - train_pixels[place]).norm(dim=2)  # (rows, 2)
         order = distance.argsort(dim=1)
         distances.append(distance.gather(1, order))
