@@ -30,7 +30,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_ddpm.callbacks import EMA, SampleEvaluation, SampleWriter
 from lightning_ddpm.data import DataError, MNISTDataModule
 from lightning_ddpm.files import require_writable
-from lightning_ddpm.module import DiffusionLightningModule, check_precision
+from lightning_ddpm.hardware import check_precision, fastest_precision
+from lightning_ddpm.module import DiffusionLightningModule
 
 CONFIGS = Path(str(files("lightning_ddpm") / "configs"))
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
@@ -64,6 +65,8 @@ def expand(arguments: list[str]) -> list[str]:
     flags = short_flags()
     if arguments[0] == "test":
         flags |= {"--out": "--evaluation.out", "--num_samples": "--evaluation.num_samples"}
+    if arguments[0] == "predict":
+        flags["--batch_size"] = "--data.sample_batch_size"
     expanded = []
     for i, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -142,6 +145,9 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(SampleEvaluation, "evaluation")
         parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
+        parser.add_argument(
+            "--compile", action="store_true", help="Compile the network: faster, on a GPU."
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the command line, and refuse seeds that are no seeds."""
@@ -166,6 +172,13 @@ class CLI(LightningCLI):
         hparams, self.saved_shapes = read_checkpoint(path, self.parser)
         saved = ["--config", json.dumps({"model": hparams})]
         self.config = self.parser.parse_args([subcommand, *saved, *sys.argv[2:]])
+
+    def before_instantiate_classes(self) -> None:
+        """Train and sample in the fastest precision; measure in float32, alike on all machines."""
+        trainer = self.config[self.config.subcommand].trainer
+        if trainer.precision is None:
+            fast = self.config.subcommand in ("fit", "predict")
+            trainer.precision = fastest_precision(str(trainer.accelerator)) if fast else "32-true"
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
@@ -199,6 +212,13 @@ class CLI(LightningCLI):
         if self.saved_shapes not in (None, shapes_of(self.model.state_dict())):
             network = type(self.model.network).__name__
             self.parser.error(f"the checkpoint does not hold the weights of this {network}")
+        if self.config_init[str(self.subcommand)].compile:
+            self.model.network.compile(mode="reduce-overhead")  # with CUDA graphs
+
+    @rank_zero_only
+    def before_fit(self) -> None:
+        """Say which precision was chosen."""
+        print(f"precision:   {self.trainer.precision}")
 
     def before_test(self) -> None:
         """Leave the table to ``SampleEvaluation``."""
@@ -248,6 +268,7 @@ def main() -> None:
         ".*does not have many workers.*",
         ".*treespec, LeafSpec.*",
         ".*dirpath has changed.*",
+        ".*not supported by the model summary.*",
     ):
         warnings.filterwarnings("ignore", noise)
     options = {"allow_abbrev": False, "default_config_files": [str(CONFIGS / "default.yaml")]}

@@ -7,6 +7,7 @@ from torch import nn
 
 from lightning_ddpm.denoiser import Denoiser, Variance
 from lightning_ddpm.guidance import GuidedNetwork
+from lightning_ddpm.hardware import sampling_batch
 from lightning_ddpm.likelihood import bound_term
 from lightning_ddpm.networks import Network
 from lightning_ddpm.noise import SampleNoise
@@ -104,6 +105,8 @@ class Diffusion(nn.Module):
     ) -> Images:
         """Generate images (b, c, h, w) in [-1, 1] (Algorithm 2 of Ho et al. 2020).
 
+        As many at once as suit the device.
+
         Args:
             samples: how many, or the index of each. Image ``index`` of ``seed`` gets the same noise
                 in any batch and on any device.
@@ -120,16 +123,20 @@ class Diffusion(nn.Module):
                 a label is not one of the model's, or the sampler has more steps than the schedule.
         """
         indices = range(samples) if isinstance(samples, int) else samples
+        device = self.schedule.alpha.device
         label = self.labels_of(indices, [labels] if isinstance(labels, int) else labels)
         if generator is not None:
-            device = generator.device
-            seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
-        noise = SampleNoise(seed, indices)
-        x = noise.draw(self.image_shape).to(self.schedule.alpha)
-        denoise, sampler = self.denoiser(label, guidance), sampler or self.sampler
-        was_training = self.network.training
+            draw = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
+            seed = int(draw)
+        sampler, size = sampler or self.sampler, sampling_batch(device.type, self.image_shape)
+        was_training, images = self.network.training, []
         self.network.eval()
         try:
-            return sampler.sample(denoise, self.schedule, x, noise, progress=progress)
+            for i in range(0, len(indices), size):
+                noise = SampleNoise(seed, indices[i : i + size])
+                x = noise.draw(self.image_shape).to(device)
+                denoise = self.denoiser(None if label is None else label[i : i + size], guidance)
+                images.append(sampler.sample(denoise, self.schedule, x, noise, progress=progress))
         finally:
             self.network.train(was_training)
+        return torch.cat(images)

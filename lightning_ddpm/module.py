@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lightning_ddpm.denoiser import Variance
 from lightning_ddpm.diffusion import GRID_IMAGES, Diffusion
 from lightning_ddpm.guidance import drop_labels
+from lightning_ddpm.hardware import check_precision
 from lightning_ddpm.images import image_grid, to_uint8, write_png
 from lightning_ddpm.likelihood import VariationalBound, estimate_bound
 from lightning_ddpm.muon import Muon
@@ -279,15 +280,3 @@ class DiffusionLightningModule(Diffusion, LightningModule):
     def shows_progress(self) -> bool:
         """Whether this process of the Trainer shows progress bars."""
         return self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
-
-
-def check_precision(precision: str | None) -> None:
-    """Raise ValueError if ``precision`` would not keep schedule and weights in float32.
-
-    In half precision the schedule's first steps would vanish.
-    """
-    if precision and precision.endswith("-true") and precision != "32-true":
-        raise ValueError(
-            f"precision {precision} does not keep the noise schedule and the weights in float32; "
-            "use 16-mixed, bf16-mixed or 32-true"
-        )

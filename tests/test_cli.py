@@ -157,8 +157,9 @@ def test_every_recipe_runs(recipe: Path, call_main) -> None:
     call_main("--config", recipe.stem, "--source", SOURCE, "--fast_dev_run", "true", "--steps", 2)
 
 
-def test_default_recipe_is_the_python_default() -> None:
-    recipe = yaml.safe_load((CONFIGS / "default.yaml").read_text())["model"]
+def test_paper_recipe_is_the_python_default() -> None:
+    recipes = [yaml.safe_load((CONFIGS / f"{n}.yaml").read_text()) for n in ("default", "paper")]
+    recipe = recipes[0]["model"] | recipes[1]["model"]
     model = DiffusionLightningModule()
     for name in ("network", "schedule", "target", "weighting", "time_sampler", "sampler"):
         assert recipe[name]["class_path"].split(".")[-1] == type(getattr(model, name)).__name__
@@ -220,9 +221,8 @@ def test_short_command_lines(short: str, full: str) -> None:
         ("--ckpt_path {text}", "text.ckpt"),
         ("--config {text}", "config"),
         ("--network MLP --model.network.init_args.time_dim 3", "even width, got 3"),
-        ("--model.network.init_args.channels [12,24]", "channels"),
+        ("--model.network.init_args.channels [0,24]", "channels"),
         ("--model.network.init_args.channels []", "channels"),
-        ("--model.network.init_args.blocks 0", "blocks"),
         ("--image_shape [1,30,30]", "image_shape"),
         ("--image_shape [3,28,28]", "image_shape"),
         ("--trainer.default_root_dir {text}", "text.ckpt"),
@@ -236,7 +236,7 @@ def test_short_command_lines(short: str, full: str) -> None:
         ("predict --ckpt_path {run} --sampler DDIM --model.sampler.init_args.eta 2", "eta"),
         ("--variance learned", "out_channels"),
         ("--variance huge", "variance"),
-        ("--schedule ZeroTerminalSNR", "VelocityTarget"),
+        ("--config paper --schedule ZeroTerminalSNR", "VelocityTarget"),
         ("--weighting MinSNRWeighting --model.weighting.init_args.gamma 0", "gamma"),
         ("predict --ckpt_path {text}", "text.ckpt"),
         ("predict --ckpt_path {run} --network UNet", "UNet"),

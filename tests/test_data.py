@@ -241,7 +241,7 @@ def test_other_data_sets_of_this_format(tmp_path: Path, dataset: str) -> None:
         MNISTDataModule(str(tmp_path), dataset=dataset, source="packaged")
 
 
-@pytest.mark.parametrize("name", ["batch_size", "num_samples"])
+@pytest.mark.parametrize("name", ["batch_size", "num_samples", "sample_batch_size"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_sizes_below_one_are_refused(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):

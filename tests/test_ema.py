@@ -38,7 +38,7 @@ class Recording(DiffusionLightningModule):
         """Oracle: the recursion of the docstring, in float64."""
         average = self.raw[0]
         for n, weight in enumerate(self.raw[1:steps], start=1):
-            d = min(decay, (1 + n) / (10 + n))
+            d = min(decay, n / (9 + n))
             average = d * average + (1 - d) * weight
         return average
 

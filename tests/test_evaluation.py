@@ -23,7 +23,7 @@ def fit(folder: Path, every: int | None) -> tuple[Trainer, MNISTDataModule]:
     data = MNISTDataModule(source="packaged", batch_size=50)
     monitor = {"monitor": "eval/frechet_distance"} if every else {}
     checkpoint = ModelCheckpoint(folder, "best", every_n_epochs=every or 1, **monitor)
-    callbacks = [EMA(0.5), SampleEvaluation(SAMPLES, every, batch_size=5), checkpoint]
+    callbacks = [EMA(0.5), SampleEvaluation(SAMPLES, every), checkpoint]
     options = {"limit_train_batches": 5, "limit_val_batches": 1, "logger": True, "max_epochs": 2}
     fitted = trainer(folder, callbacks=callbacks, **options)
     fitted.fit(small_model(), data)
@@ -50,7 +50,7 @@ def test_samples_of_the_average_weights_are_judged(tmp_path: Path) -> None:
     events = EventAccumulator(str(next(tmp_path.rglob("events.*")).parent)).Reload()
     assert len(events.Scalars("eval/frechet_distance")) == 1  # of two epochs
     (picture,) = events.Images("eval/training images, samples, nearest training images")
-    assert (picture.width, picture.height) == (4 * (5 * 30 + 2), 4 * (3 * 30 + 2))
+    assert (picture.width, picture.height) == (4 * (10 * 30 + 2), 4 * (3 * 30 + 2))
     bins = [tag for tag in events.Tags()["scalars"] if tag.startswith("val_by_time/")]
     assert sorted(bins)[:2] == ["val_by_time/0000-0004", "val_by_time/0005-0009"]
     assert len(bins) == 10
@@ -73,7 +73,7 @@ def test_validation_loss_by_time_is_the_loss_of_those_time_steps(tmp_path: Path)
         assert logged[f"val_by_time/{low:04d}-{low + 4:04d}"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"num_samples": 5}, {"batch_size": 0}, {"every_n_epochs": -1}])
+@pytest.mark.parametrize("options", [{"num_samples": 5}, {"every_n_epochs": -1}])
 def test_bad_arguments_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="evaluation needs"):
         SampleEvaluation(**options)

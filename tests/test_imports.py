@@ -11,6 +11,7 @@ ROOMS = {
     "files": set(),
     "images": {"shapes", "files"},
     "noise": {"shapes"},
+    "hardware": set(),
     "muon": set(),
     "schedule": {"shapes"},
     "objective": {"shapes", "schedule"},
@@ -22,10 +23,10 @@ ROOMS = {
     "editing": {"shapes", "noise", "schedule", "denoiser", "samplers"},
     "parts": {"networks", "objective", "schedule"},
     "data": {"shapes", "files"},
-    "diffusion": {"shapes", "noise", "schedule", "objective", "denoiser", "likelihood"}
+    "diffusion": {"shapes", "hardware", "noise", "schedule", "objective", "denoiser", "likelihood"}
     | {"networks", "guidance", "samplers"},
     "module": {"shapes", "images", "noise", "schedule", "objective", "denoiser", "likelihood"}
-    | {"networks", "guidance", "samplers", "diffusion", "parts", "muon"},
+    | {"networks", "guidance", "samplers", "diffusion", "parts", "hardware", "muon"},
     "metrics": {"data", "files"},
     "callbacks": {"shapes", "module", "files", "images", "data", "metrics"},
     "score": {"data", "metrics"},

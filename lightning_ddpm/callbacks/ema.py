@@ -4,7 +4,6 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
@@ -16,7 +15,7 @@ class EMA(WeightAveraging):
 
     Args:
         decay: weight of the average, from 0 to below 1, against the new weights. It starts lower,
-            (1 + n) / (10 + n) after n updates, so that the first weights are soon forgotten.
+            n / (9 + n) after n updates, so that the first weights are soon forgotten.
 
     Raises:
         ValueError: if ``decay`` is out of range.
@@ -26,13 +25,26 @@ class EMA(WeightAveraging):
         if not 0 <= decay < 1:
             raise ValueError(f"EMA decay must be at least 0 and below 1, got {decay}")
 
-        def update(averages: Any, weights: Any, updates: int | Tensor) -> None:
-            n = int(updates)
-            get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, weights, n)
-
-        super().__init__(use_buffers=False, multi_avg_fn=update)
+        super().__init__(use_buffers=False)
         self.decay = decay
         self._swapped = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the average to where the model is now; it was copied before that was moved."""
+        assert self._average_model is not None
+        self._average_model.to(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Average, after an optimizer step, without waiting for a GPU as the parent would."""
+        n = self._latest_update_step
+        if trainer.global_step > n:
+            assert self._average_model is not None
+            average = get_ema_multi_avg_fn(min(self.decay, n / (9 + n)))
+            weights = [p.detach() for p in pl_module.parameters()]
+            average([p.detach() for p in self._average_model.module.parameters()], weights, n)
+            self._latest_update_step = trainer.global_step
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in."""

@@ -8,7 +8,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from tqdm import tqdm
 
 from lightning_ddpm.data import MNISTDataModule
 from lightning_ddpm.files import replacing, require_writable
@@ -31,7 +30,6 @@ class SampleEvaluation(Callback):
         num_samples: how many images are generated and judged, on all processes together.
         every_n_epochs: epochs from one evaluation in training to the next; 0 for none. If not
             given, each epoch on a GPU, and none on a CPU, where it takes its time.
-        batch_size: images that are generated at once.
         out: folder for the ``metrics.json`` of ``test``, if it shall be written.
 
     Raises:
@@ -42,17 +40,15 @@ class SampleEvaluation(Callback):
         self,
         num_samples: int = 1000,
         every_n_epochs: int | None = None,
-        batch_size: int = 100,
         out: str | None = None,
     ) -> None:
-        if num_samples < 6 or batch_size < 1 or (every_n_epochs or 0) < 0:
+        if num_samples < 6 or (every_n_epochs or 0) < 0:
             raise ValueError(
-                "evaluation needs num_samples of at least 6, batch_size of at least 1 and "
-                f"every_n_epochs of at least 0, got {num_samples}, {batch_size}, {every_n_epochs}"
+                "evaluation needs num_samples of at least 6 and every_n_epochs of at least 0, "
+                f"got {num_samples}, {every_n_epochs}"
             )
         self.num_samples = num_samples
         self.every_n_epochs = every_n_epochs
-        self.batch_size = batch_size
         self.out = out
         self.judge: Judge | None = None
         self.floors: dict[str, float] = {}
@@ -126,17 +122,10 @@ class SampleEvaluation(Callback):
         self, trainer: Trainer, pl_module: DiffusionLightningModule, judge: Judge
     ) -> Digits:
         """Add this process's samples to the judge; return the first of them, for the grid."""
-        indices = range(trainer.global_rank, self.size, trainer.world_size)
-        batches = [
-            indices[i : i + self.batch_size] for i in range(0, len(indices), self.batch_size)
-        ]
-        first = None
-        title, hidden = f"judging {self.size} samples", not pl_module.shows_progress
-        for batch in tqdm(batches, title, leave=False, disable=hidden):
-            with trainer.precision_plugin.forward_context():
-                images = pl_module.sample(list(batch), seed=EVALUATION_SEED, progress=False)
-            first = to_uint8(images) if first is None else first
-            index = torch.tensor(list(batch), device=images.device)
-            judge.update(to_uint8(images), index, pl_module.labels_of(batch))
-        assert first is not None
-        return first[:COLUMNS]
+        indices = list(range(trainer.global_rank, self.size, trainer.world_size))
+        progress = pl_module.shows_progress
+        with trainer.precision_plugin.forward_context():
+            images = to_uint8(pl_module.sample(indices, seed=EVALUATION_SEED, progress=progress))
+        index = torch.tensor(indices, device=images.device)
+        judge.update(images, index, pl_module.labels_of(indices))
+        return images[:COLUMNS]

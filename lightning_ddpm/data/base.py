@@ -25,8 +25,14 @@ class ImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
+    def to(self, device: torch.device) -> "ImageDataset":
+        """The same images on a device."""
+        return ImageDataset(self.images.to(device), self.labels.to(device))
+
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         index = torch.as_tensor(indices)
+        if self.images.is_cuda:  # a copy that does not wait for what the GPU has to do
+            index = index.pin_memory().to(self.images.device, non_blocking=True)
         return {"image": self.images[index], "label": self.labels[index], "index": index}
 
 
@@ -52,30 +58,39 @@ class ImageDataModule(LightningDataModule, ABC):
     """Feeds images in [-1, 1] to training and evaluation, and sample indices to predict.
 
     A batch holds ``image`` (b, c, h, w) in [-1, 1], ``label`` (b) from 0, and ``index`` (b), each
-    image's place in its split, whatever the batch. Subclasses load the splits; images stay uint8
-    until they are on the device.
+    image's place in its split, whatever the batch. Subclasses load the splits, which live on the
+    device as uint8, unless workers fetch the batches.
 
     Args:
         batch_size: images in a batch, of each process.
         num_workers: processes that fetch batches; with images in memory none is fastest.
         num_samples: how many images ``predict`` generates.
+        sample_batch_size: how many at once; what suits the device if not given.
 
     Raises:
-        ValueError: if ``batch_size`` or ``num_samples`` is below 1 or ``num_workers`` below 0.
+        ValueError: if an argument is out of range.
     """
 
-    def __init__(self, batch_size: int = 128, num_workers: int = 0, num_samples: int = 16) -> None:
+    def __init__(
+        self,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        num_samples: int = 16,
+        sample_batch_size: int | None = None,
+    ) -> None:
         super().__init__()
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("num_workers", num_workers, 0),
             ("num_samples", num_samples, 1),
+            ("sample_batch_size", sample_batch_size, 1),
         ):
-            if value < least:
+            if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.num_samples = num_samples
+        self.sample_batch_size = sample_batch_size
         self.splits: dict[str, ImageDataset] = {}
 
     @abstractmethod
@@ -83,9 +98,16 @@ class ImageDataModule(LightningDataModule, ABC):
         """The splits that ``stage`` needs: test for test, else train and val."""
 
     def setup(self, stage: str) -> None:
-        """Load the splits; ``predict`` needs none."""
-        if stage != "predict":
-            self.splits = self.load_splits(stage)
+        """Load the splits, onto the Trainer's device if no workers fetch batches.
+
+        ``predict`` needs none.
+        """
+        if stage == "predict":
+            return
+        self.splits = self.load_splits(stage)
+        if self.trainer is not None and self.num_workers == 0:
+            device = self.trainer.strategy.root_device
+            self.splits = {name: split.to(device) for name, split in self.splits.items()}
 
     def train_dataloader(self) -> DataLoader:
         """The training split, shuffled."""
@@ -101,7 +123,8 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def predict_dataloader(self) -> DataLoader:
         """The indices (b) of the samples to generate."""
-        return DataLoader(SampleIndices(self.num_samples), batch_size=self.batch_size)
+        size = self.sample_batch_size or self.num_samples
+        return DataLoader(SampleIndices(self.num_samples), batch_size=size)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Map the images of a batch from 0..255 to [-1, 1], on the device."""

@@ -46,6 +46,7 @@ class MNISTDataModule(ImageDataModule):
         batch_size: images in a batch, of each process.
         num_workers: processes that fetch batches; with images in memory none is fastest.
         num_samples: how many images ``predict`` generates.
+        sample_batch_size: how many at once; what suits the device if not given.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -60,8 +61,9 @@ class MNISTDataModule(ImageDataModule):
         batch_size: int = 128,
         num_workers: int = 0,
         num_samples: int = 16,
+        sample_batch_size: int | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, num_samples)
+        super().__init__(batch_size, num_workers, num_samples, sample_batch_size)
         if source == "packaged" and dataset != "MNIST":
             raise ValueError(f"source packaged has MNIST only, not {dataset}")
         self.save_hyperparameters()

@@ -48,7 +48,7 @@ class Judge(Metric):
         super().__init__()
         self.extractor = features or DigitFeatures()
         self.register_buffer("train_images", train.images, persistent=False)
-        self.train_share = train.labels.bincount(minlength=10) / len(train)
+        self.train_share = train.labels.bincount(minlength=10).cpu() / len(train)
         self.train_features: Tensor | None = None
         for name in ("indices", "features", "labels", "distances"):
             self.add_state(name, [], dist_reduce_fx="cat")

@@ -15,19 +15,29 @@ class DPMSolver(Sampler):
     r"""DPM-Solver++(2M): extrapolate the predicted image from this step and the one before.
 
     .. math::
-        x_s = \frac{\sigma_s}{\sigma_t} x_t + \alpha_s (1 - e^{-h}) D, \quad
+        x_s = \frac{\sigma_s}{\sigma_t} e^{-\eta h} x_t + \alpha_s (1 - e^{-(1 + \eta) h}) D
+              + \sigma_s \sqrt{1 - e^{-2 \eta h}} \, z, \quad
         D = \hat x_0 + \frac{h}{2 h'} (\hat x_0 - \hat x_0')
 
-    with :math:`h = \lambda_s - \lambda_t`, :math:`\lambda = \log(\alpha / \sigma)`, and a dash for
-    the step before (Lu et al. 2022, arXiv 2211.01095, algorithm 2). Second order at one call of
-    the network a step. The first step and the last, to clean data, are first order: DDIM's.
+    with :math:`h = \lambda_s - \lambda_t`, :math:`\lambda = \log(\alpha / \sigma)`, a dash for the
+    step before, and :math:`z \sim \mathcal N(0, I)` (Lu et al. 2022, arXiv 2211.01095, algorithm 2,
+    which is eta = 0, and section 4.4, SDE-DPM-Solver++(2M), which is eta = 1). Second order at one
+    call of the network a step. The first step and the last, to clean data, are first order: DDIM's,
+    or with eta = 1 ancestral sampling's with the fixed small variance.
 
     Args:
         steps: number of denoising steps, at most the schedule's T.
+        eta: how much noise is new, from 0 for none to 1. New noise mends errors of the network.
+
+    Raises:
+        ValueError: if ``eta`` is out of range.
     """
 
-    def __init__(self, steps: int | None = 20) -> None:
+    def __init__(self, steps: int | None = 20, eta: float = 0.0) -> None:
         super().__init__(steps)
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must be from 0 to 1, got {eta}")
+        self.eta = eta
 
     def step(
         self,
@@ -50,8 +60,12 @@ class DPMSolver(Sampler):
             ratio = (lambda_s - lambda_t) / (lambda_t - lambda_before)
             ratio = torch.where(s < 0, 0.0, ratio)
             direction = x0 + expand_like(ratio / 2, x0) * (x0 - x0_before)
-        shrink = sigma_s / sigma_t
-        # alpha_s (1 - exp(-h)), without the infinite lambdas
+        decay = (sigma_s / sigma_t * alpha_t / alpha_s) ** self.eta  # exp(-eta h)
+        shrink = sigma_s / sigma_t * decay
+        # alpha_s (1 - exp(-(1 + eta) h)), without the infinite lambdas
         gain = alpha_s - alpha_t * shrink
         x_s = expand_like(shrink, x_t) * x_t + expand_like(gain, x0) * direction
+        if self.eta > 0:
+            std = sigma_s * (1 - decay**2).sqrt()
+            x_s = x_s + expand_like(std, x_t) * noise.draw(x_t.shape[1:]).to(x_t)
         return x_s, (x0, lambda_t)

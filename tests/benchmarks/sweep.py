@@ -6,11 +6,12 @@
 
 import argparse
 import json
-import time
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 import torch
+from common import BF16, DEVICE, seconds
 from tqdm import tqdm
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
@@ -21,24 +22,27 @@ from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver, Heun, Sampler
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
-STEPS = {
-    DDIM: (5, 10, 20, 50),
-    DPMSolver: (5, 10, 15, 20, 50),
-    Heun: (5, 10, 20),
-    Ancestral: (50, 250, 1000),
+SAMPLERS = {
+    "DDIM": (DDIM, (10, 20, 50)),
+    "DPMSolver": (DPMSolver, (10, 15, 20, 50)),
+    "DPMSolver, eta 1": (partial(DPMSolver, eta=1.0), (10, 15, 20, 25, 50)),
+    "Heun": (Heun, (10, 20)),
+    "Ancestral": (Ancestral, (15, 25, 50, 250, 1000)),
 }
 
 
+@torch.no_grad()
 def measure(
-    model: DiffusionLightningModule, judge: Judge, sampler: Sampler, size: int, batch_size: int
+    model: DiffusionLightningModule, judge: Judge, sampler: Sampler, size: int
 ) -> dict[str, float]:
     """Seconds to generate ``size`` images, and their figures."""
-    start, images = time.perf_counter(), []
-    for index in torch.arange(size).split(batch_size):
-        samples = model.sample(index.tolist(), sampler=sampler, progress=False)
-        images.append(to_uint8(samples))
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, **judge.score(torch.cat(images))}
+    images = []
+
+    def generate() -> None:
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=BF16):
+            images.append(model.sample(size, sampler=sampler, progress=False))
+
+    return {"seconds": seconds(generate), **judge.score(to_uint8(images[0]))}
 
 
 def plot(rows: list[dict], floor: float, path: Path) -> None:
@@ -64,23 +68,25 @@ def main() -> None:
     parser.add_argument("--ckpt_path", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--num_samples", type=int, default=1000)
-    parser.add_argument("--batch_size", type=int, default=100)
     parser.add_argument("--most_steps", type=int, default=1000, help="leave out what has more")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = DiffusionLightningModule.load_from_checkpoint(
-        options.ckpt_path, weights_only=True, map_location=device
+        options.ckpt_path, weights_only=True, map_location=DEVICE
     )
     data = MNISTDataModule()
-    judge = Judge(data.load_splits("fit")["train"]).to(device)
+    judge = Judge(data.load_splits("fit")["train"]).to(DEVICE)
     floors = judge.score(data.load_splits("test")["test"].images[: options.num_samples])
-    cases = [cls(n) for cls, steps in STEPS.items() for n in steps if n <= options.most_steps]
+    cases = [
+        (name, make(steps))
+        for name, (make, all_steps) in SAMPLERS.items()
+        for steps in all_steps
+        if steps <= options.most_steps
+    ]
     rows = []
-    for sampler in (bar := tqdm(cases)):
-        name = type(sampler).__name__
+    for name, sampler in (bar := tqdm(cases)):
         bar.set_description(f"{name} {sampler.steps}")
-        figures = measure(model, judge, sampler, options.num_samples, options.batch_size)
+        figures = measure(model, judge, sampler, options.num_samples)
         case = {"sampler": name, "steps": sampler.steps, "samples": options.num_samples}
         rows.append(case | figures)
         result = {"floors": floors, "rows": rows}

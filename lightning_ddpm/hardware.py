@@ -1,0 +1,39 @@
+"""What suits the machine: the precision of training, and how many images to generate at once."""
+
+from math import prod
+
+import torch
+from lightning.pytorch.accelerators import CUDAAccelerator
+
+
+def multiplies_bf16(device_type: str) -> bool:
+    """Whether devices of this type multiply bfloat16 in hardware, and not by converting it."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device_type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def fastest_precision(accelerator: str) -> str:
+    """The ``precision`` for a Trainer with this ``accelerator``: mixed where bfloat16 is native."""
+    gpu = accelerator in ("auto", "gpu", "cuda") and CUDAAccelerator.is_available()
+    cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu)
+    device_type = "cuda" if gpu else "cpu" if cpu else accelerator
+    return "bf16-mixed" if multiplies_bf16(device_type) else "32-true"
+
+
+def check_precision(precision: str | None) -> None:
+    """Raise ValueError if ``precision`` would not keep schedule and weights in float32.
+
+    In half precision the schedule's first steps would vanish.
+    """
+    if precision and precision.endswith("-true") and precision != "32-true":
+        raise ValueError(
+            f"precision {precision} does not keep the noise schedule and the weights in float32; "
+            "use 16-mixed, bf16-mixed or 32-true"
+        )
+
+
+def sampling_batch(device_type: str, image_shape: tuple[int, ...]) -> int:
+    """How many images to generate at once: on a CPU what its caches hold, on a GPU far more."""
+    pixels = {"cpu": 100_000}.get(device_type, 2_000_000)
+    return max(1, pixels // prod(image_shape[1:]))

@@ -1,0 +1,87 @@
+"""What the Trainer costs a step, beside a bare loop that does the same to the weights."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from common import BF16, DEVICE, Row, default_batch_size, default_model, report, synchronize
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from speed import training_step
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from lightning_ddpm import MNISTDataModule
+from lightning_ddpm.callbacks import EMA
+
+STEPS = 150
+
+
+class Clock(Callback):
+    """The median seconds from the end of one training step to the end of the next."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+    def total(self) -> float:
+        """Seconds from the end of the tenth step to the end of the last."""
+        synchronize()
+        return self.ends[-1] - self.ends[9]
+
+
+def with_trainer(data: MNISTDataModule) -> float:
+    """Seconds a step, with logging, progress bar, EMA, data and checkpoints."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            accelerator=DEVICE if DEVICE == "cpu" else "gpu",
+            devices=1,
+            precision="bf16-mixed" if BF16 else "32-true",
+            max_steps=STEPS,
+            limit_val_batches=0,
+            log_every_n_steps=10,
+            enable_model_summary=False,
+            logger=TensorBoardLogger(folder, default_hp_metric=False),
+            callbacks=[EMA(), clock, LearningRateMonitor("step"), ModelCheckpoint(folder)],
+        )
+        model = default_model()
+        model.on_train_end = lambda: None  # no grid
+        trainer.fit(model, data)
+    return clock.total() / (STEPS - 10)
+
+
+def bare(data: MNISTDataModule) -> float:
+    """Seconds a step of a loop that has batches, loss, optimizer and EMA, and nothing else."""
+    model, images = default_model(), data.splits["train"].images.to(DEVICE)
+    step, size = training_step(model), default_batch_size()
+    weights = list(model.network.parameters())
+    averages = [w.detach().clone() for w in weights]
+    average = get_ema_multi_avg_fn(0.999)
+    order = torch.randperm(len(images), device=DEVICE)
+    for i in range(STEPS):
+        step(images[order[i * size : (i + 1) * size]].float() / 127.5 - 1)
+        average(averages, [w.detach() for w in weights], i)
+        if i == 9:
+            synchronize()
+            start = time.perf_counter()
+    synchronize()
+    return (time.perf_counter() - start) / (STEPS - 10)
+
+
+def overhead(out: Path) -> None:
+    """Both in turn, A B A B."""
+    data = MNISTDataModule(batch_size=default_batch_size())
+    data.prepare_data()
+    data.setup("fit")
+    times = [(bare(data), with_trainer(data)) for _ in range(4)][1:]
+    rows: list[Row] = [
+        {"bare ms": 1e3 * a, "Trainer ms": 1e3 * b, "ratio": b / a} for a, b in times
+    ]
+    rows.append({name: statistics.median(float(r[name]) for r in rows) for name in rows[0]})
+    report("overhead", rows, out)
