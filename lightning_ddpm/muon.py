@@ -61,11 +61,11 @@ class Muon(torch.optim.Optimizer):
 
     def step_matrices(self, parameters: list[Tensor], lr: float, momentum: float) -> None:
         """Go in the direction of the orthogonalised momentum."""
-        grads, momenta = gradients(parameters), self.state_of(parameters, "momentum")
-        torch._foreach_lerp_(momenta, grads, 1 - momentum)
-        updates = torch._foreach_lerp(grads, momenta, momentum)
-        updates = orthogonalised([update.flatten(1) for update in updates])
-        for p, update in zip(parameters, updates, strict=True):
+        momenta, updates = self.state_of(parameters, "momentum"), []
+        for grad, average in zip(gradients(parameters), momenta, strict=True):
+            average.lerp_(grad, 1 - momentum)
+            updates.append(grad.lerp(average, momentum).flatten(1))
+        for p, update in zip(parameters, orthogonalised(updates), strict=True):
             p.add_(update.reshape(p.shape), alpha=-lr * 0.2 * max(update.shape) ** 0.5)
 
     def step_others(self, parameters: list[Tensor], lr: float, betas: tuple[float, float]) -> None:

@@ -4,6 +4,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import BF16, DEVICE, Row, default_batch_size, default_model, report, synchronize
@@ -20,12 +21,12 @@ STEPS = 150
 
 
 class Clock(Callback):
-    """The median seconds from the end of one training step to the end of the next."""
+    """Notes when each training step ends."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def on_train_batch_end(self, *_: object) -> None:
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note the time."""
         self.ends.append(time.perf_counter())
 
@@ -64,6 +65,7 @@ def bare(data: MNISTDataModule) -> float:
     averages = [w.detach().clone() for w in weights]
     average = get_ema_multi_avg_fn(0.999)
     order = torch.randperm(len(images), device=DEVICE)
+    start = time.perf_counter()
     for i in range(STEPS):
         step(images[order[i * size : (i + 1) * size]].float() / 127.5 - 1)
         average(averages, [w.detach() for w in weights], i)

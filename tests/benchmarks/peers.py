@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import torch
 from common import DEVICE
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -26,6 +26,7 @@ from speed import flops_per_image, training_step
 from torch import nn
 
 from lightning_ddpm import DiffusionLightningModule
+from lightning_ddpm.networks import UNet
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
@@ -50,8 +51,7 @@ def elements_per_image(model: DiffusionLightningModule, size: int) -> int:
 
 def case(axis: str, batch: int, width: int = 1, size: int = 28) -> Row:
     """One measurement, and the two quantities that shall explain it."""
-    channels = [width * c for c in default_model().network.channels]
-    model = default_model(channels=channels)
+    model = default_model(channels=[width * c for c in UNet().channels])
     model.image_shape = (1, size, size)
     step, x0 = training_step(model), torch.randn(batch, 1, size, size, device=DEVICE)
     return {
