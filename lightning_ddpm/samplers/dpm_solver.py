@@ -21,7 +21,7 @@ class DPMSolver(Sampler):
 
     with :math:`h = \lambda_s - \lambda_t`, :math:`\lambda = \log(\alpha / \sigma)`, a dash for the
     step before, and :math:`z \sim \mathcal N(0, I)` (Lu et al. 2022, arXiv 2211.01095, algorithm 2,
-    which is eta = 0, and section 4.4, SDE-DPM-Solver++(2M), which is eta = 1). Second order at one
+    which is eta = 0, and the same paper's SDE-DPM-Solver++(2M), which is eta = 1). Second order at one
     call of the network a step. The first step and the last, to clean data, are first order: DDIM's,
     or with eta = 1 ancestral sampling's with the fixed small variance.
 
