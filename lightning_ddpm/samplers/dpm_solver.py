@@ -21,9 +21,9 @@ class DPMSolver(Sampler):
 
     with :math:`h = \lambda_s - \lambda_t`, :math:`\lambda = \log(\alpha / \sigma)`, a dash for the
     step before, and :math:`z \sim \mathcal N(0, I)` (Lu et al. 2022, arXiv 2211.01095, algorithm 2,
-    which is eta = 0, and the same paper's SDE-DPM-Solver++(2M), which is eta = 1). Second order at one
-    call of the network a step. The first step and the last, to clean data, are first order: DDIM's,
-    or with eta = 1 ancestral sampling's with the fixed small variance.
+    which is eta = 0, and the same paper's SDE-DPM-Solver++(2M), which is eta = 1). Second order at
+    one call of the network a step. The first step and the last, to clean data, are first order:
+    DDIM's, or with eta = 1 ancestral sampling's with the fixed small variance.
 
     Args:
         steps: number of denoising steps, at most the schedule's T.
