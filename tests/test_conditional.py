@@ -29,7 +29,7 @@ def test_digits() -> MNISTDataModule:
 
 @pytest.fixture(scope="module")
 def checkpoint(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two thirds of the recipe's training."""
+    """Less than half of the recipe's training."""
     folder = tmp_path_factory.mktemp("conditional")
     options = ("--max_steps", 2300, "--limit_val_batches", 4, "--steps", 100)
     train_py_in(folder, "--config", "conditional", "--source", "mnist", *options)
@@ -53,8 +53,22 @@ def test_nineteen_in_twenty_digits_are_read_as_their_label(
     assert generated >= 0.95
 
 
-def test_inversion_reconstructs_real_digits(checkpoint: Path, test_digits) -> None:
-    model = DiffusionLightningModule.load_from_checkpoint(checkpoint, weights_only=True)
+@pytest.fixture(scope="module")
+def paper_checkpoint(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the paper's objective."""
+    folder = tmp_path_factory.mktemp("paper")
+    options = ("--max_steps", 2300, "--limit_val_batches", 4, "--steps", 100)
+    recipes = ("--config", "conditional", "--config", "paper")
+    train_py_in(folder, *recipes, "--source", "mnist", *options)
+    return next(folder.rglob("best.ckpt"))
+
+
+@pytest.mark.parametrize("recipe", ["checkpoint", "paper_checkpoint"])
+def test_inversion_reconstructs_real_digits(
+    recipe: str, request: pytest.FixtureRequest, test_digits: MNISTDataModule
+) -> None:
+    path = request.getfixturevalue(recipe)
+    model = DiffusionLightningModule.load_from_checkpoint(path, weights_only=True)
     batch = test_digits.splits["val"].images[:16].float() / 127.5 - 1
     denoise, noise = model.denoiser(), SampleNoise(0, range(16))
     x_T = invert(denoise, model.schedule, batch, steps=100)
@@ -62,12 +76,35 @@ def test_inversion_reconstructs_real_digits(checkpoint: Path, test_digits) -> No
     error = (again - batch).square().mean().sqrt().item()
     print(f"root mean square error of the reconstruction: {error:.4f} of a range of 2")
     assert error < 0.01
-    assert x_T.std().item() == pytest.approx(1, abs=0.15)
     start, end = batch[:4], batch[4:8]
     first, middle, last = interpolate(denoise, model.schedule, start, end, [0.0, 0.5, 1.0], 50)
     assert (first - start).square().mean().sqrt() < 0.02
     assert (last - end).square().mean().sqrt() < 0.02
     assert min((middle - start).abs().mean(), (middle - end).abs().mean()) > 0.05
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(
+            "checkpoint",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="velocity on the cosine schedule inverts real digits to half the noise",
+            ),
+        ),
+        "paper_checkpoint",
+    ],
+)
+def test_inverted_real_digits_have_the_noise_of_pure_noise(
+    recipe: str, request: pytest.FixtureRequest, test_digits: MNISTDataModule
+) -> None:
+    path = request.getfixturevalue(recipe)
+    model = DiffusionLightningModule.load_from_checkpoint(path, weights_only=True)
+    batch = test_digits.splits["val"].images[:16].float() / 127.5 - 1
+    x_T = invert(model.denoiser(), model.schedule, batch, steps=100)
+    print(f"standard deviation of the inverted digits, {recipe}: {x_T.std():.3f}")
+    assert x_T.std().item() == pytest.approx(1, abs=0.15)
 
 
 def test_a_trained_model_samples_the_same_in_any_batch(checkpoint: Path) -> None:
