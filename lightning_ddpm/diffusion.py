@@ -14,9 +14,10 @@ from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.objective import Target, Weighting, squared_error
 from lightning_ddpm.samplers import Sampler
 from lightning_ddpm.schedule import NoiseSchedule
-from lightning_ddpm.shapes import Images, Labels, PerSample, TimeSteps, expand_like
+from lightning_ddpm.shapes import Images, Labels, Mask, PerSample, TimeSteps, expand_like
 
 GRID_IMAGES = 16
+GUIDANCE = 2.0
 HYBRID_WEIGHT = 0.001  # of the bound beside the squared error, where the variance is learned
 
 
@@ -30,16 +31,24 @@ class Diffusion(nn.Module):
     weighting: Weighting
     variance: Variance
     labels: Sequence[int] | None
-    guidance: float
-    guidance_interval: tuple[int, int] | None
+    guidance: float | None
+    guidance_interval: tuple[float, float]
     image_shape: tuple[int, ...]
 
     def loss(
-        self, x0: Images, t: TimeSteps, noise: Images, label: Labels | None = None
+        self,
+        x0: Images,
+        t: TimeSteps,
+        noise: Images,
+        label: Labels | None = None,
+        weak: Mask | None = None,
     ) -> PerSample:
-        """The loss (b) of each image, noised to ``t`` (b) with ``noise`` (b, c, h, w)."""
+        """The loss (b) of each image, noised to ``t`` (b) with ``noise`` (b, c, h, w).
+
+        ``weak`` (b) are the images for the network's weaker self, if it has one.
+        """
         x_t = self.schedule.add_noise(x0, noise, t)
-        output = self.network(x_t, t, label)
+        output = self.network(x_t, t, label, *([] if weak is None else [weak]))
         alpha, sigma = self.schedule.alpha_sigma(t)
         target = self.target.target(x0, noise, expand_like(alpha, x0), expand_like(sigma, x0))
         c = x0.shape[1]
@@ -77,18 +86,24 @@ class Diffusion(nn.Module):
 
         Args:
             label: the class of each image (b); -1, or None, is unknown.
-            guidance: scale of classifier-free guidance; the model's if not given.
+            guidance: scale of guidance; the model's if not given.
 
         Raises:
-            ValueError: if ``guidance`` is asked of a model that was trained without labels.
+            ValueError: if ``guidance`` is asked of a model that was not trained for it.
         """
-        scale = self.guidance if guidance is None else guidance
-        if self.network.num_classes == 0 and scale != 1:
-            raise ValueError("guidance cannot be asked of a model that was trained without labels")
         network = self.network
-        if label is not None:
-            interval = self.guidance_interval or (0, self.schedule.T)
-            network = GuidedNetwork(self.network, label, scale, interval)
+        classes, prepared = network.num_classes, max(network.num_classes, network.weak_dropout) > 0
+        scale = self.guidance if guidance is None else guidance
+        if scale is None:
+            scale = GUIDANCE if prepared else 1.0
+        if scale != 1 and not prepared:
+            raise ValueError(
+                "guidance cannot be asked of a model that was trained without labels and without "
+                "weak_dropout"
+            )
+        if classes == 0 or label is not None:
+            low, high = (part * self.schedule.T for part in self.guidance_interval)
+            network = GuidedNetwork(network, label, scale, (low, high))
         return Denoiser(network, self.schedule, self.target, self.variance)
 
     @torch.no_grad()
@@ -112,15 +127,15 @@ class Diffusion(nn.Module):
                 in any batch and on any device.
             labels: a class for all of them, or classes that image 0, 1, 2... get in turn; the
                 model's if not given.
-            guidance: scale of classifier-free guidance; the model's if not given.
+            guidance: scale of guidance; the model's if not given.
             sampler: the way from noise to images; the model's if not given.
             seed: the seed of all noise, not negative.
             generator: draws a new seed, if given.
             progress: whether to show a progress bar.
 
         Raises:
-            ValueError: if labels or guidance are asked of a model that was trained without labels,
-                a label is not one of the model's, or the sampler has more steps than the schedule.
+            ValueError: if labels or guidance are asked of a model that was not trained for them, a
+                label is not one of the model's, or the sampler has more steps than the schedule.
         """
         indices = range(samples) if isinstance(samples, int) else samples
         device = self.schedule.alpha.device

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_ddpm.denoiser import Variance
 from lightning_ddpm.diffusion import GRID_IMAGES, Diffusion
-from lightning_ddpm.guidance import drop_labels
+from lightning_ddpm.guidance import chosen
 from lightning_ddpm.hardware import check_precision
 from lightning_ddpm.images import image_grid, to_uint8, write_png
 from lightning_ddpm.likelihood import VariationalBound, estimate_bound
@@ -56,8 +56,9 @@ class DiffusionLightningModule(Diffusion, LightningModule):
             of twice the output channels.
         labels: the classes that grids and predict show in turn; all of them if not given.
         label_dropout: the part of the labels that are left out in training, for guidance.
-        guidance: scale of classifier-free guidance; 1 is none.
-        guidance_interval: the time steps [low, high) that are guided; all if not given.
+        guidance: scale of guidance, away from the network without labels or, if it has none, from
+            its weaker self; 1 is none. If not given, 2 where the network has either, else 1.
+        guidance_interval: the time steps that are guided, from low to below high, as parts of T.
         optimizer: ``muon`` for the weights of convolutions and linear layers, with Adam for the
             rest; or ``adam`` for all, as in the paper.
         lr: peak learning rate; it rises for ``warmup_steps``, then falls to zero at the end of the
@@ -81,8 +82,8 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         variance: Variance = "small",
         labels: Sequence[int] | None = None,
         label_dropout: float = 0.1,
-        guidance: float = 1.0,
-        guidance_interval: tuple[int, int] | None = None,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
         optimizer: Literal["adam", "muon"] = "muon",
         lr: float = 1e-3,
         warmup_steps: int = 100,
@@ -96,6 +97,9 @@ class DiffusionLightningModule(Diffusion, LightningModule):
             raise ValueError("warmup_steps and grid_every_n_epochs must be at least 1")
         if not 0 <= label_dropout <= 1:
             raise ValueError(f"label_dropout must be from 0 to 1, got {label_dropout}")
+        low, high = guidance_interval
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"guidance_interval must rise, from 0 to at most 1, got {low}, {high}")
         self.network = network or UNet()
         self.schedule = schedule or LinearSchedule()
         self.target = target or NoiseTarget()
@@ -106,7 +110,7 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         self.labels = labels
         self.label_dropout = label_dropout
         self.guidance = guidance
-        self.guidance_interval = guidance_interval
+        self.guidance_interval = (low, high)
         self.optimizer = optimizer
         self.lr = lr
         self.warmup_steps = warmup_steps
@@ -135,8 +139,10 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         t = self.time_sampler.draw(self.schedule, len(x0), generator)
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         if label is not None:
-            label = drop_labels(label, self.label_dropout, generator)
-        loss = self.loss(x0, t, noise, label).mean()
+            label = label.masked_fill(chosen(len(x0), self.label_dropout, generator), -1)
+        part = self.network.weak_dropout
+        weak = chosen(len(x0), part, generator) if part > 0 else None
+        loss = self.loss(x0, t, noise, label, weak).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

@@ -5,7 +5,7 @@ Axes: ``b`` samples in the batch, ``c`` channels, ``*spatial`` the image axes (h
 has the images' channels, or twice as many with a learned variance.
 """
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Images = Float[Tensor, "b c *spatial"]
@@ -14,6 +14,7 @@ PerSample = Float[Tensor, " b"]
 Factors = Float[Tensor, "b 1 *_"]
 TimeSteps = Int[Tensor, " b"]
 Labels = Int[Tensor, " b"]
+Mask = Bool[Tensor, " b"]
 
 
 def expand_like(values: PerSample, x: Images) -> Factors:

@@ -1,11 +1,13 @@
+import copy
 import math
 
 import pytest
 import torch
+from lightning import Trainer
 from test_networks import randomised
 
-from lightning_ddpm import DiffusionLightningModule
-from lightning_ddpm.guidance import GuidedNetwork, drop_labels
+from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.guidance import GuidedNetwork, chosen
 from lightning_ddpm.networks import MLP, UNet
 from lightning_ddpm.samplers import DDIM
 
@@ -56,14 +58,79 @@ def test_outside_the_interval_the_network_is_called_once(network: UNet) -> None:
     assert sizes == [4, 8]
 
 
-def test_labels_are_dropped_as_often_as_asked() -> None:
-    label = torch.arange(20_000) % 10
-    dropped = drop_labels(label, 0.1, torch.Generator().manual_seed(0))
-    rate = (dropped == -1).double().mean().item()
+def test_images_are_chosen_as_often_as_asked() -> None:
+    rate = chosen(20_000, 0.1, torch.Generator().manual_seed(0)).double().mean().item()
     assert rate == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 20_000))
-    assert dropped[dropped >= 0].equal(label[dropped >= 0])
-    assert drop_labels(label, 0.0, torch.Generator()).equal(label)
-    assert drop_labels(label, 1.0, torch.Generator()).eq(-1).all()
+    assert not chosen(100, 0.0, torch.Generator()).any()
+    assert chosen(100, 1.0, torch.Generator()).all()
+
+
+@pytest.fixture(scope="module")
+def two_selves() -> UNet:
+    network = UNet(channels=(8, 16), weak_dropout=0.5)
+    randomised(network)
+    return network
+
+
+@torch.no_grad()
+def test_the_weaker_self_goes_without_the_coarsest_blocks(two_selves: UNet) -> None:
+    # Oracle: the same network, with those blocks' last layers at zero.
+    without = copy.deepcopy(two_selves)
+    for block in (without.middle, without.decoder[0]):
+        for parameter in block.conv2.parameters():
+            parameter.zero_()
+    weak = torch.tensor([True, False, True, False])
+    output = two_selves(X, T, None, weak)
+    torch.testing.assert_close(output[weak], without(X, T)[weak])
+    torch.testing.assert_close(output[~weak], two_selves(X, T)[~weak])
+    assert (without(X, T) - two_selves(X, T)).abs().amax((1, 2, 3)).min() > 1e-3
+
+
+@torch.no_grad()
+def test_autoguidance_pushes_away_from_the_weaker_self(two_selves: UNet) -> None:
+    strong, weaker = two_selves(X, T), two_selves(X, T, None, torch.ones(4, dtype=torch.bool))
+    # Oracle: the weighted sum of Karras et al. 2024, between t = 300 and 700.
+    expected = strong.clone()
+    expected[1:3] = 3 * strong[1:3] - 2 * weaker[1:3]
+    model = DiffusionLightningModule(two_selves, guidance=3.0, guidance_interval=(0.3, 0.7))
+    torch.testing.assert_close(model.denoiser().network(X, T), expected, atol=1e-5, rtol=1e-4)
+    output = model.denoiser(guidance=1.0).network(X, T)
+    torch.testing.assert_close(output, strong, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"num_classes": 10}, {"weak_dropout": 0.1}, {}])
+def test_a_model_is_guided_by_2_if_it_was_trained_for_it(options: dict) -> None:
+    network = randomised(UNet(channels=(8,), **options))
+    model = DiffusionLightningModule(network, sampler=DDIM(2))
+    samples = [model.sample(2, guidance=w, progress=False) for w in (None, 2.0 if options else 1.0)]
+    assert samples[0].equal(samples[1])
+    if options:
+        assert not samples[0].equal(model.sample(2, guidance=1.0, progress=False))
+
+
+def test_the_weaker_self_is_trained_on_its_part_of_the_images() -> None:
+    network = UNet(channels=(8,), weak_dropout=0.25)
+    seen = []
+    network.register_forward_pre_hook(lambda _, args: seen.append(args[3:]))
+    model = DiffusionLightningModule(network, sampler=DDIM(2))
+    data = MNISTDataModule(source="packaged", batch_size=500)
+    Trainer(max_steps=4, limit_val_batches=0, logger=False, enable_checkpointing=False).fit(
+        model, data
+    )
+    weak = torch.cat([args[0] for args in seen if args][:4])  # and then the grid
+    assert len(weak) == 2000
+    assert weak.double().mean().item() == pytest.approx(0.25, abs=4 * math.sqrt(0.19 / 2000))
+
+
+@pytest.mark.parametrize("interval", [(0.5, 0.5), (-0.1, 1.0), (0.0, 1.1), (400, 1000)])
+def test_intervals_that_are_none_are_refused(interval: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="guidance_interval must rise"):
+        DiffusionLightningModule(MLP(hidden=8), guidance_interval=interval)
+
+
+def test_a_part_of_the_images_is_at_most_all() -> None:
+    with pytest.raises(ValueError, match="weak_dropout must be from 0 to 1"):
+        UNet(weak_dropout=1.5)
 
 
 def test_labels_go_round(network: UNet) -> None:

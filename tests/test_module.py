@@ -81,7 +81,7 @@ def test_validation_loss_depends_on_the_weights_alone(digits: MNISTDataModule) -
 
 def test_validation_time_steps_are_spread_evenly() -> None:
     model, times = DiffusionLightningModule(MLP(hidden=8)), []
-    model.loss = lambda x0, t, noise, label: times.append(t) or t.float()
+    model.loss = lambda x0, t, *_: times.append(t) or t.float()
     for start in range(0, 500, 50):
         index = torch.arange(start, start + 50)
         model.evaluation_loss({"image": torch.zeros(50, 1, 28, 28), "index": index})
@@ -99,7 +99,7 @@ def test_training_noise_is_new_in_each_batch_and_each_process(
         model = small_model()
         monkeypatch.setattr(DiffusionLightningModule, "global_rank", rank)
         loss = model.loss
-        model.loss = lambda x0, t, noise, label: seen.append(noise) or loss(x0, t, noise)
+        model.loss = lambda x0, t, noise, *_: seen.append(noise) or loss(x0, t, noise)
         options = {"max_steps": 4, "limit_val_batches": 0, "accumulate_grad_batches": 2}
         trainer(tmp_path, **options).fit(model, digits)
         return seen
@@ -214,7 +214,7 @@ def test_weighting_and_times_are_those_of_training(tmp_path: Path, digits) -> No
     model, seen = small_model(), []
     model.time_sampler, model.weighting = LogitNormalTimes(3.0, 0.1), MinSNRWeighting(0.5)
     loss = model.loss
-    model.loss = lambda x0, t, noise, label=None: seen.append(t) or loss(x0, t, noise, label)
+    model.loss = lambda x0, t, *rest: seen.append(t) or loss(x0, t, *rest)
     trainer(tmp_path, max_steps=3, limit_val_batches=0).fit(model, digits)
     assert torch.cat(seen).min() >= 45
     x0, t = torch.zeros(2, 1, 28, 28), torch.tensor([10, 40])
@@ -256,7 +256,11 @@ def test_parts_that_do_not_fit_are_refused(options: dict, message: str) -> None:
 def test_nested_parts_are_rebuilt(tmp_path: Path, digits: MNISTDataModule) -> None:
     schedule = ZeroTerminalSNR(CosineSchedule(30))
     model = DiffusionLightningModule(
-        MLP(hidden=8), schedule, VelocityTarget(), sampler=DPMSolver(4), guidance_interval=(3, 9)
+        MLP(hidden=8),
+        schedule,
+        VelocityTarget(),
+        sampler=DPMSolver(4),
+        guidance_interval=(0.3, 0.9),
     )
     fitted = trainer(tmp_path, max_steps=1, limit_val_batches=0)
     fitted.fit(model, digits)

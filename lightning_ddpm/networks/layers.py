@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_ddpm.shapes import Labels, TimeSteps
+from lightning_ddpm.shapes import Labels, Mask, TimeSteps
 
 
 class TimeEmbedding(nn.Module):
@@ -83,11 +83,15 @@ class ResidualBlock(nn.Module):
         x: Float[Tensor, "b c_in h w"],
         scale: Float[Tensor, "b c_out 1 1"],
         shift: Float[Tensor, "b c_out 1 1"],
+        skipped: Mask | None = None,
     ) -> Float[Tensor, "b c_out h w"]:
-        """Apply the block; height and width stay."""
+        """Apply the block, but for the images (b) that are ``skipped``; height and width stay."""
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         h = torch.addcmul(shift, h, 1 + scale)
-        return self.skip(x) + self.conv2(F.silu(h))
+        h = self.conv2(F.silu(h))
+        if skipped is not None:
+            h = h.masked_fill(skipped[:, None, None, None], 0)
+        return self.skip(x) + h
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:

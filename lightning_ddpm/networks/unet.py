@@ -14,7 +14,7 @@ from lightning_ddpm.networks.layers import (
     TimeEmbedding,
     group_norm,
 )
-from lightning_ddpm.shapes import Images, Labels, Output, TimeSteps
+from lightning_ddpm.shapes import Images, Labels, Mask, Output, TimeSteps
 
 
 class UNet(Network):
@@ -31,9 +31,12 @@ class UNet(Network):
         out_channels: channels of the output; twice ``image_channels`` for a learned variance, and
             ``image_channels`` if not given.
         num_classes: how many classes of images there are; 0 for an unconditional model.
+        weak_dropout: the part of the training images that train the weaker self, which goes without
+            the last two blocks of the coarsest level, where the shape of the whole is made.
 
     Raises:
-        ValueError: if there is no level, or one has no channels, or ``num_classes`` is below 0.
+        ValueError: if there is no level, or one has no channels, or ``num_classes`` is below 0, or
+            ``weak_dropout`` is not from 0 to 1.
     """
 
     def __init__(
@@ -42,16 +45,20 @@ class UNet(Network):
         channels: Sequence[int] = (16, 48, 64),
         out_channels: int | None = None,
         num_classes: int = 0,
+        weak_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if num_classes < 0:
             raise ValueError(f"num_classes must be at least 0, got {num_classes}")
         if not channels or min(channels) < 1:
             raise ValueError(f"channels must be at least 1 on each level, got {list(channels)}")
+        if not 0 <= weak_dropout <= 1:
+            raise ValueError(f"weak_dropout must be from 0 to 1, got {weak_dropout}")
         self.image_channels = image_channels
         self.channels = tuple(channels)
         self.out_channels = out_channels
         self.num_classes = num_classes
+        self.weak_dropout = weak_dropout
         dim = 4 * channels[0]
         self.embedding = TimeEmbedding(dim)
         self.label = LabelEmbedding(num_classes, dim) if num_classes > 0 else None
@@ -77,7 +84,9 @@ class UNet(Network):
             nn.init.zeros_(parameter)
         self.to(memory_format=torch.channels_last)  # the faster layout for convolutions
 
-    def forward(self, x_t: Images, t: TimeSteps, label: Labels | None = None) -> Output:
+    def forward(
+        self, x_t: Images, t: TimeSteps, label: Labels | None = None, weak: Mask | None = None
+    ) -> Output:
         """Predict from noisy images ``x_t`` (b, c, h, w) at time steps ``t`` (b)."""
         embedding = self.embedding(t)
         if self.label is not None:
@@ -89,9 +98,10 @@ class UNet(Network):
         for down, block in zip(self.down, self.encoder, strict=True):
             x = block(down(x), *next(factors))
             skips.append(x)
-        x = self.middle(x, *next(factors))
+        x = self.middle(x, *next(factors), weak)
         for level, block in enumerate(self.decoder):
             if level > 0:
                 x = self.up[level - 1](x)
-            x = block(torch.cat([x, skips.pop()], dim=1), *next(factors))
+            x = torch.cat([x, skips.pop()], dim=1)
+            x = block(x, *next(factors), weak if level == 0 else None)
         return self.head(F.silu(self.norm(x)))
