@@ -17,7 +17,7 @@ from lightning_ddpm.schedule import NoiseSchedule
 from lightning_ddpm.shapes import Images, Labels, Mask, PerSample, TimeSteps, expand_like
 
 GRID_IMAGES = 16
-GUIDANCE = 2.0
+GUIDANCE = 2.0  # the scale, where the model has none of its own
 HYBRID_WEIGHT = 0.001  # of the bound beside the squared error, where the variance is learned
 
 
@@ -92,7 +92,7 @@ class Diffusion(nn.Module):
             ValueError: if ``guidance`` is asked of a model that was not trained for it.
         """
         network = self.network
-        classes, prepared = network.num_classes, max(network.num_classes, network.weak_dropout) > 0
+        prepared = network.num_classes > 0 or network.weak_dropout > 0
         scale = self.guidance if guidance is None else guidance
         if scale is None:
             scale = GUIDANCE if prepared else 1.0
@@ -101,7 +101,7 @@ class Diffusion(nn.Module):
                 "guidance cannot be asked of a model that was trained without labels and without "
                 "weak_dropout"
             )
-        if classes == 0 or label is not None:
+        if network.num_classes == 0 or label is not None:
             low, high = (part * self.schedule.T for part in self.guidance_interval)
             network = GuidedNetwork(network, label, scale, (low, high))
         return Denoiser(network, self.schedule, self.target, self.variance)

@@ -1,5 +1,7 @@
 """The conditional recipe on full MNIST: it makes the digits that it is asked for."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -63,15 +65,24 @@ def paper_checkpoint(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> P
     return next(folder.rglob("best.ckpt"))
 
 
+@pytest.fixture(scope="module")
+def inverted(request: pytest.FixtureRequest, test_digits: MNISTDataModule) -> Callable:
+    """The model of a recipe, real digits, and what it inverts them to."""
+
+    @cache
+    def inverted_by(recipe: str) -> tuple[DiffusionLightningModule, torch.Tensor, torch.Tensor]:
+        path = request.getfixturevalue(recipe)
+        model = DiffusionLightningModule.load_from_checkpoint(path, weights_only=True)
+        batch = test_digits.splits["val"].images[:16].float() / 127.5 - 1
+        return model, batch, invert(model.denoiser(), model.schedule, batch, steps=100)
+
+    return inverted_by
+
+
 @pytest.mark.parametrize("recipe", ["checkpoint", "paper_checkpoint"])
-def test_inversion_reconstructs_real_digits(
-    recipe: str, request: pytest.FixtureRequest, test_digits: MNISTDataModule
-) -> None:
-    path = request.getfixturevalue(recipe)
-    model = DiffusionLightningModule.load_from_checkpoint(path, weights_only=True)
-    batch = test_digits.splits["val"].images[:16].float() / 127.5 - 1
+def test_inversion_reconstructs_real_digits(recipe: str, inverted: Callable) -> None:
+    model, batch, x_T = inverted(recipe)
     denoise, noise = model.denoiser(), SampleNoise(0, range(16))
-    x_T = invert(denoise, model.schedule, batch, steps=100)
     again = DDIM(100).sample(denoise, model.schedule, x_T, noise)
     error = (again - batch).square().mean().sqrt().item()
     print(f"root mean square error of the reconstruction: {error:.4f} of a range of 2")
@@ -96,13 +107,8 @@ def test_inversion_reconstructs_real_digits(
         "paper_checkpoint",
     ],
 )
-def test_inverted_real_digits_have_the_noise_of_pure_noise(
-    recipe: str, request: pytest.FixtureRequest, test_digits: MNISTDataModule
-) -> None:
-    path = request.getfixturevalue(recipe)
-    model = DiffusionLightningModule.load_from_checkpoint(path, weights_only=True)
-    batch = test_digits.splits["val"].images[:16].float() / 127.5 - 1
-    x_T = invert(model.denoiser(), model.schedule, batch, steps=100)
+def test_inverted_real_digits_have_the_noise_of_pure_noise(recipe: str, inverted: Callable) -> None:
+    _, _, x_T = inverted(recipe)
     print(f"standard deviation of the inverted digits, {recipe}: {x_T.std():.3f}")
     assert x_T.std().item() == pytest.approx(1, abs=0.15)
 
