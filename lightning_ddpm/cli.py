@@ -5,13 +5,16 @@ import json
 import os
 import pickle
 import re
+import signal
 import sys
 import textwrap
+import threading
+import time
 import warnings
 from importlib.resources import files
 from pathlib import Path
 from shlex import quote
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from lightning import Trainer
@@ -27,7 +30,13 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_ddpm.callbacks import EMA, SampleEvaluation, SampleWriter
+from lightning_ddpm.callbacks import (
+    EMA,
+    LastCheckpoint,
+    SampleEvaluation,
+    SampleWriter,
+    WholeCheckpointIO,
+)
 from lightning_ddpm.data import DataError, MNISTDataModule
 from lightning_ddpm.files import require_writable
 from lightning_ddpm.hardware import check_precision, fastest_precision
@@ -136,7 +145,7 @@ class SaveConfig(SaveConfigCallback):
 class CLI(LightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict`` for the diffusion model."""
 
-    saved_shapes: dict[str, torch.Size] | None = None
+    saved: dict[str, Any] | None = None  # the checkpoint
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every run has."""
@@ -144,7 +153,12 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(SampleWriter, "samples")
         parser.add_lightning_class_args(SampleEvaluation, "evaluation")
         parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
-        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_argument(
+            "--resume",
+            action="store_true",
+            help="Go on with the newest run under default_root_dir; its last.ckpt says where.",
+        )
         parser.add_argument(
             "--compile", action="store_true", help="Compile the network: faster, on a GPU."
         )
@@ -163,15 +177,47 @@ class CLI(LightningCLI):
         # Lightning puts a checkpoint's hyper-parameters over the flags; here flags win.
         subcommand = self.config.subcommand
         path = self.config[subcommand].ckpt_path
+        if self.config[subcommand].resume:
+            path = self.newest_checkpoint()
         if path is None:
             if subcommand != "fit":
                 self.parser.error(
                     f"{subcommand} needs --ckpt_path, a checkpoint that fit has saved"
                 )
             return
-        hparams, self.saved_shapes = read_checkpoint(path, self.parser)
+        if not Path(path).is_file():
+            self.parser.error(f"--ckpt_path {path}: no such file")
+        self.saved = read_checkpoint(path)
+        if self.saved is None:
+            self.parser.error(f"--ckpt_path {path}: not a checkpoint that fit has saved")
+        hparams = self.saved["hyper_parameters"].items()
+        hparams = {name: value for name, value in hparams if not name.startswith("_")}
         saved = ["--config", json.dumps({"model": hparams})]
         self.config = self.parser.parse_args([subcommand, *saved, *sys.argv[2:]])
+        self.config[subcommand].ckpt_path = str(path)
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest whole ``last.ckpt`` of the runs under ``default_root_dir``, if any."""
+        options = self.config[self.config.subcommand]
+        if self.config.subcommand != "fit" or options.ckpt_path:
+            self.parser.error("--resume: only fit goes on with a run, and without --ckpt_path")
+        root = Path(options.trainer.default_root_dir or ".")
+        paths = [
+            *root.glob("lightning_logs/*/checkpoints/last.ckpt"),
+            root / "checkpoints/last.ckpt",
+        ]
+        paths = sorted((p for p in paths if p.is_file()), key=lambda p: p.stat().st_mtime)
+        say = rank_zero_only(print)
+        while paths:
+            path = paths.pop()
+            if read_checkpoint(path):
+                say(f"resume:      {path}")
+                return path
+            say(f"resume:      {path} is damaged")
+            if not paths:
+                self.parser.error(f"--resume: no whole last.ckpt under {root}")
+        say(f"resume:      no last.ckpt under {root} as yet; starting anew")
+        return None
 
     def before_instantiate_classes(self) -> None:
         """Train and sample in the fastest precision; measure in float32, alike on all machines."""
@@ -190,10 +236,14 @@ class CLI(LightningCLI):
         elif logger in (None, True):
             root = Path(config.default_root_dir or os.getcwd())
             require_writable(root)
-            logger = TensorBoardLogger(root, default_hp_metric=False)
+            logger = TensorBoardLogger(root, default_hp_metric=False, **self.same_curves())
         if self.subcommand == "fit" and logger:
             callbacks.append(LearningRateMonitor("step"))
-        trainer = super().instantiate_trainer(logger=logger, callbacks=callbacks, **kwargs)
+        plugins = config.plugins or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpointIO()]
+        trainer = super().instantiate_trainer(
+            logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
+        )
         check_precision(trainer.precision)
         cores = os.cpu_count() or 1
         if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
@@ -203,15 +253,33 @@ class CLI(LightningCLI):
             raise ValueError(f"num_samples {samples} is below the {trainer.world_size} processes")
         return trainer
 
+    def same_curves(self) -> dict[str, Any]:
+        """For the logger: go on with the curves of the run that is resumed, where it was saved."""
+        options = self.config_init[str(self.subcommand)]
+        if not options.resume or self.saved is None:
+            return {}
+        batches = self.saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        # The grid at the end of an epoch is logged one step after its curves.
+        purge_step = self.saved["global_step"] + batches["is_last_batch"]
+        return {"version": Path(options.ckpt_path).parts[-3], "purge_step": purge_step}
+
     def instantiate_classes(self) -> None:
         """Build everything; a bad value is a bad flag."""
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, OSError, ImportError, MisconfigurationException) as error:
             self.parser.error(str(error))
-        if self.saved_shapes not in (None, shapes_of(self.model.state_dict())):
-            network = type(self.model.network).__name__
-            self.parser.error(f"the checkpoint does not hold the weights of this {network}")
+        if self.saved:
+            shapes = (
+                shapes_of(weights)
+                for weights in (self.saved["state_dict"], self.model.state_dict())
+            )
+            if next(shapes) != next(shapes):
+                network = type(self.model.network).__name__
+                self.parser.error(f"the checkpoint does not hold the weights of this {network}")
+            trained = self.saved["hyper_parameters"].get("optimizer")
+            if self.subcommand == "fit" and trained != self.model.optimizer:
+                self.parser.error(f"--optimizer: the checkpoint holds the state of {trained}")
         if self.config_init[str(self.subcommand)].compile:
             self.model.network.compile(mode="reduce-overhead")  # with CUDA graphs
 
@@ -243,17 +311,16 @@ class CLI(LightningCLI):
                 break
 
 
-def read_checkpoint(path: str, parser: LightningArgumentParser) -> tuple[dict, dict]:
-    """The model's hyper-parameters and the shapes of its weights; ``parser`` reports errors."""
-    if not Path(path).is_file():
-        parser.error(f"--ckpt_path {path}: no such file")
+def read_checkpoint(path: str | Path) -> dict[str, Any] | None:
+    """The content of a checkpoint that fit has saved whole, and None of any other file."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        hparams = checkpoint["hyper_parameters"].items()
-        shapes = shapes_of(checkpoint["state_dict"])
+        shapes_of(checkpoint["state_dict"])
+        whole = all(isinstance(name, str) for name in checkpoint["hyper_parameters"])
+        whole = whole and {"loops", "global_step", "optimizer_states"} <= set(checkpoint)
     except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError):
-        parser.error(f"--ckpt_path {path}: not a checkpoint that fit has saved")
-    return {name: value for name, value in hparams if not name.startswith("_")}, shapes
+        return None
+    return checkpoint if whole else None
 
 
 def shapes_of(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
@@ -261,13 +328,30 @@ def shapes_of(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: weight.shape for name, weight in state_dict.items()}
 
 
+def die_with_parent() -> None:
+    """Do not outlive the process that started this one, waiting for its messages."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Run the command line in ``sys.argv``."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        die_with_parent()
     sys.argv[1:] = expand(sys.argv[1:])
     for noise in (
         ".*does not have many workers.*",
         ".*treespec, LeafSpec.*",
         ".*dirpath has changed.*",
+        "Checkpoint directory .* exists and is not empty.*",
         ".*not supported by the model summary.*",
     ):
         warnings.filterwarnings("ignore", noise)
@@ -283,5 +367,5 @@ def main() -> None:
             parser_class=Parser,
             auto_configure_optimizers=False,
         )
-    except (DataError, MisconfigurationException, OSError) as error:
+    except (DataError, MisconfigurationException, OSError, ValueError, FloatingPointError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")

@@ -1,5 +1,6 @@
 """What a diffusion model is: its parts, its loss and its samples, without a Trainer."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -120,7 +121,7 @@ class Diffusion(nn.Module):
     ) -> Images:
         """Generate images (b, c, h, w) in [-1, 1] (Algorithm 2 of Ho et al. 2020).
 
-        As many at once as suit the device.
+        As many at once as suit the device, and fewer where its memory is too small.
 
         Args:
             samples: how many, or the index of each. Image ``index`` of ``seed`` gets the same noise
@@ -147,11 +148,22 @@ class Diffusion(nn.Module):
         was_training, images = self.network.training, []
         self.network.eval()
         try:
-            for i in range(0, len(indices), size):
-                noise = SampleNoise(seed, indices[i : i + size])
-                x = noise.draw(self.image_shape).to(device)
-                denoise = self.denoiser(None if label is None else label[i : i + size], guidance)
-                images.append(sampler.sample(denoise, self.schedule, x, noise, progress=progress))
+            i = 0
+            while i < len(indices):
+                part = slice(i, i + size)
+                noise = SampleNoise(seed, indices[part])
+                denoise = self.denoiser(None if label is None else label[part], guidance)
+                try:
+                    x = noise.draw(self.image_shape).to(device)
+                    x = sampler.sample(denoise, self.schedule, x, noise, progress=progress)
+                except torch.OutOfMemoryError:
+                    if size == 1:
+                        raise
+                    size //= 2
+                    warnings.warn(f"out of memory: sampling {size} images at once", stacklevel=2)
+                    continue
+                images.append(x)
+                i += size
         finally:
             self.network.train(was_training)
         return torch.cat(images)

@@ -132,25 +132,33 @@ class DiffusionLightningModule(Diffusion, LightningModule):
 
     # Training
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Algorithm 1 of Ho et al. 2020, for each image x0 of the batch."""
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Algorithm 1 of Ho et al. 2020, for each image x0 of the batch.
+
+        What is random is drawn for the batches of all processes, of which this one has every nth
+        image: they train as one process with all images would.
+        """
         x0, label = batch["image"], self.label_of(batch)
+        n, mine = (
+            len(x0) * self.trainer.world_size,
+            slice(self.global_rank, None, self.trainer.world_size),
+        )
         generator = self.training_generator()
-        t = self.time_sampler.draw(self.schedule, len(x0), generator)
-        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        t = self.time_sampler.draw(self.schedule, n, generator)[mine]
+        noise = torch.randn((n, *x0.shape[1:]), generator=generator, device=x0.device)[mine]
         if label is not None:
-            label = label.masked_fill(chosen(len(x0), self.label_dropout, generator), -1)
+            label = label.masked_fill(chosen(n, self.label_dropout, generator)[mine], -1)
         part = self.network.weak_dropout
-        weak = chosen(len(x0), part, generator) if part > 0 else None
-        loss = self.loss(x0, t, noise, label, weak).mean()
+        weak = chosen(n, part, generator)[mine] if part > 0 else None
+        losses = self.loss(x0, t, noise, label, weak)
+        loss = losses.mean()
         self.log("train/loss", loss, prog_bar=True)
-        return loss
+        return {"loss": loss, "loss_of_each": losses, "t": t}
 
     def training_generator(self) -> torch.Generator:
-        """What draws t and noise, with a seed of its own for each process and batch."""
+        """What draws t and noise, with a seed of its own for each batch, also after a stop."""
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        key = hash((torch.initial_seed(), self.global_rank, batches))
-        return torch.Generator(self.device).manual_seed(key)
+        return torch.Generator(self.device).manual_seed(hash((torch.initial_seed(), batches)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """A linear rise of the learning rate and then a linear fall to zero."""
@@ -167,6 +175,8 @@ class DiffusionLightningModule(Diffusion, LightningModule):
 
     def lr_factor(self, step: int) -> float:
         """The learning rate of an optimizer step, as a part of its peak."""
+        if step == 0:  # asked before the Trainer may look at the data
+            return 1 / self.warmup_steps
         steps = self.trainer.estimated_stepping_batches  # infinite if the run has no end
         return min((step + 1) / self.warmup_steps, max(1 - step / max(steps, 1), 0))
 
@@ -235,7 +245,9 @@ class DiffusionLightningModule(Diffusion, LightningModule):
 
     def on_fit_start(self) -> None:
         """Open this run's row in TensorBoard's HPARAMS tab, to be filled by validation."""
-        if isinstance(self.logger, TensorBoardLogger):
+        if not isinstance(self.logger, TensorBoardLogger):
+            return
+        if not (Path(self.logger.log_dir) / self.logger.NAME_HPARAMS_FILE).exists():
             data = getattr(self.trainer, "datamodule", None)
             hparams = dict(self.hparams) | dict(data.hparams if data else {})
             hparams = {name: value for name, value in hparams.items() if name[0] != "_"}

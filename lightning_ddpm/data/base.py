@@ -1,13 +1,14 @@
 """What all data modules of images share: batches, loaders, and the samples to predict."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Int, UInt8
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
 class ImageDataset(Dataset):
@@ -34,6 +35,33 @@ class ImageDataset(Dataset):
         if self.images.is_cuda:  # a copy that does not wait for what the GPU has to do
             index = index.pin_memory().to(self.images.device, non_blocking=True)
         return {"image": self.images[index], "label": self.labels[index], "index": index}
+
+
+class TrainingOrder(DistributedSampler):
+    """The order of the training images, new in each epoch, from where the Trainer stands.
+
+    A run that goes on in the middle of an epoch gets the rest of it. N processes with batches of B
+    see together the batches of N B that one would see: process r has every Nth image, from image r
+    on, and the images that do not divide are left out.
+
+    Args:
+        dataset: what is put in order.
+        batch_size: images in a batch, of each process.
+        trainer: knows the epoch, the batch and the process.
+    """
+
+    def __init__(self, dataset: ImageDataset, batch_size: int, trainer: Trainer) -> None:
+        n, rank, seed = trainer.world_size, trainer.global_rank, torch.initial_seed()
+        super().__init__(dataset, n, rank, seed=seed, drop_last=True)
+        self.batch_size = batch_size
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[int]:
+        """The rest of the epoch."""
+        self.set_epoch(self.trainer.current_epoch)
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        batches = 0 if progress.is_last_batch else progress.current.ready
+        return iter(list(super().__iter__())[batches * self.batch_size :])
 
 
 class SampleIndices(Dataset):
@@ -111,7 +139,10 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader:
         """The training split, shuffled."""
-        return self._loader("train", shuffle=True)
+        if self.trainer is None:
+            return self._loader("train", shuffle=True)
+        order = TrainingOrder(self.splits["train"], self.batch_size, self.trainer)
+        return self._loader("train", sampler=order)
 
     def val_dataloader(self) -> DataLoader:
         """The validation split, in order."""
@@ -132,11 +163,11 @@ class ImageDataModule(LightningDataModule, ABC):
             return batch | {"image": batch["image"].float() / 127.5 - 1}
         return batch
 
-    def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
+    def _loader(self, split: str, **order: Any) -> DataLoader:
         return DataLoader(
             self.splits[split],
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            **order,
             num_workers=self.num_workers,
             collate_fn=as_is,
             persistent_workers=self.num_workers > 0,
