@@ -1,4 +1,4 @@
-"""A fit on two gloo processes, each of which notes what it saw (run by test_ddp.py)."""
+"""A fit on gloo processes, each of which notes what it saw (run by test_ddp.py)."""
 
 import sys
 from pathlib import Path
@@ -21,13 +21,16 @@ class Notes(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.indices.append(batch["index"])
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if batch_idx == 0:
-            self.noise = torch.randn(9, generator=pl_module.training_generator())
+            self.t, self.loss_of_each = outputs["t"], outputs["loss_of_each"].detach()
 
     def on_train_end(self, trainer, pl_module) -> None:
         notes = {
-            "index": torch.cat(self.indices),
-            "noise": self.noise,
+            "index": torch.stack(self.indices),
+            "t": self.t,
+            "loss_of_each": self.loss_of_each,
             "weights": torch.nn.utils.parameters_to_vector(pl_module.parameters()),
             "val_loss": trainer.callback_metrics["val/loss"],
         }
@@ -35,12 +38,12 @@ class Notes(Callback):
 
 
 if __name__ == "__main__":
-    folder, source = Path(sys.argv[1]), sys.argv[2]
+    folder, source, processes = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     seed_everything(0)
     torch.set_num_threads(1)
     trainer = Trainer(
         accelerator="cpu",
-        devices=2,
+        devices=processes,
         strategy="ddp",
         max_epochs=1,
         limit_train_batches=20,
@@ -50,4 +53,4 @@ if __name__ == "__main__":
         callbacks=[EMA(), Notes(folder), ModelCheckpoint(folder, "last")],
     )
     model = DiffusionLightningModule(MLP(hidden=32), sampler=Ancestral(2))
-    trainer.fit(model, MNISTDataModule(source=source, batch_size=50))
+    trainer.fit(model, MNISTDataModule(source=source, batch_size=100 // processes))
