@@ -299,16 +299,17 @@ class CLI(LightningCLI):
             print(f"samples:     {self.model.grid_path}")
         if self.trainer.logger:
             print(f"curves:      tensorboard --logdir {quote(str(self.trainer.default_root_dir))}")
-        for callback in self.trainer.checkpoint_callbacks:
-            # A resumed run also remembers the best checkpoint of the run before it.
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_path.startswith(
-                str(callback.dirpath)
-            ):
-                path = callback.best_model_path
-                program = f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
-                print(f"checkpoint:  {path}")
-                print(f"more digits: {program} predict --ckpt_path {quote(path)}")
-                break
+        last, best = (
+            next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, kind))
+            for kind in (LastCheckpoint, ModelCheckpoint)
+        )
+        # A resumed run also remembers the best checkpoint of the run before it.
+        ours = best.best_model_path.startswith(str(best.dirpath))
+        path = best.best_model_path if ours else last.path
+        if path:
+            program = f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
+            print(f"checkpoint:  {path}")
+            print(f"more digits: {program} predict --ckpt_path {quote(str(path))}")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any] | None:
@@ -351,6 +352,7 @@ def main() -> None:
         ".*does not have many workers.*",
         ".*treespec, LeafSpec.*",
         ".*dirpath has changed.*",
+        "You.re resuming from a checkpoint that ended before.*",  # ours goes on exactly
         "Checkpoint directory .* exists and is not empty.*",
         ".*not supported by the model summary.*",
     ):
