@@ -299,10 +299,8 @@ class CLI(LightningCLI):
             print(f"samples:     {self.model.grid_path}")
         if self.trainer.logger:
             print(f"curves:      tensorboard --logdir {quote(str(self.trainer.default_root_dir))}")
-        last, best = (
-            next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, kind))
-            for kind in (LastCheckpoint, ModelCheckpoint)
-        )
+        names = ("best_checkpoint", "last_checkpoint")
+        best, last = (self._get(self.config_init, name) for name in names)
         # A resumed run also remembers the best checkpoint of the run before it.
         ours = best.best_model_path.startswith(str(best.dirpath))
         path = best.best_model_path if ours else last.path
@@ -371,3 +369,7 @@ def main() -> None:
         )
     except (DataError, MisconfigurationException, OSError, ValueError, FloatingPointError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+    except RuntimeError as error:
+        if "by peer" in str(error):  # another process has ended, and has said why
+            sys.exit(1)
+        raise

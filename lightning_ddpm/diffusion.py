@@ -144,7 +144,8 @@ class Diffusion(nn.Module):
         if generator is not None:
             draw = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
             seed = int(draw)
-        sampler, size = sampler or self.sampler, sampling_batch(device.type, self.image_shape)
+        sampler = sampler or self.sampler
+        size = min(len(indices), sampling_batch(device.type, self.image_shape))
         was_training, images = self.network.training, []
         self.network.eval()
         try:

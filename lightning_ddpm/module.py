@@ -91,8 +91,8 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         grid_every_n_epochs: int = 1,
     ) -> None:
         super().__init__()
-        if not lr > 0:
-            raise ValueError(f"lr must be above 0, got {lr}")
+        if not 0 < lr <= torch.finfo(torch.float32).max:
+            raise ValueError(f"lr must be above 0 and a finite float32, got {lr}")
         if warmup_steps < 1 or grid_every_n_epochs < 1:
             raise ValueError("warmup_steps and grid_every_n_epochs must be at least 1")
         if not 0 <= label_dropout <= 1:
@@ -127,8 +127,12 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         self.save_hyperparameters(instantiator | recipe(self)["init_args"])
 
     def setup(self, stage: str) -> None:
-        """Refuse precisions that would spoil the schedule."""
+        """Refuse precisions that would spoil the schedule, and labels unknown to the network."""
         check_precision(self.trainer.precision)
+        n = self.network.num_classes
+        for split in getattr(getattr(self.trainer, "datamodule", None), "splits", {}).values():
+            if 0 < n <= (highest := int(split.labels.max())):
+                raise ValueError(f"num_classes {n} is below the {highest + 1} classes of the data")
 
     # Training
 
