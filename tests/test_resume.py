@@ -71,7 +71,7 @@ def test_killed_runs_go_on_exactly(tmp_path: Path, options: tuple) -> None:
     assert check(tmp_path, [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], *options) > 0
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 def test_ten_kills_of_ten_go_on_exactly(tmp_path: Path, number: signal.Signals) -> None:
     done = 0
