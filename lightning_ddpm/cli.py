@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import pickle
 import re
 import signal
 import sys
@@ -43,6 +42,7 @@ from lightning_ddpm.hardware import check_precision, fastest_precision
 from lightning_ddpm.module import DiffusionLightningModule
 
 CONFIGS = Path(str(files("lightning_ddpm") / "configs"))
+BATCH_PROGRESS = "epoch_loop.batch_progress"
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
 
 
@@ -258,7 +258,7 @@ class CLI(LightningCLI):
         options = self.config_init[str(self.subcommand)]
         if not options.resume or self.saved is None:
             return {}
-        batches = self.saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        batches = self.saved["loops"]["fit_loop"][BATCH_PROGRESS]
         # The grid at the end of an epoch is logged one step after its curves.
         purge_step = self.saved["global_step"] + batches["is_last_batch"]
         return {"version": Path(options.ckpt_path).parts[-3], "purge_step": purge_step}
@@ -313,11 +313,12 @@ class CLI(LightningCLI):
 def read_checkpoint(path: str | Path) -> dict[str, Any] | None:
     """The content of a checkpoint that fit has saved whole, and None of any other file."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         shapes_of(checkpoint["state_dict"])
         whole = all(isinstance(name, str) for name in checkpoint["hyper_parameters"])
-        whole = whole and {"loops", "global_step", "optimizer_states"} <= set(checkpoint)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError):
+        whole = whole and {"global_step", "optimizer_states", "lr_schedulers"} <= set(checkpoint)
+        whole = whole and "is_last_batch" in checkpoint["loops"]["fit_loop"][BATCH_PROGRESS]
+    except Exception:  # what is damaged fails in any way
         return None
     return checkpoint if whole else None
 

@@ -30,7 +30,7 @@ def start(root: Path, *options: object) -> subprocess.Popen:
             list(map(str, [*command, *options])),
             stdout=log,
             stderr=log,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")},
         )
     while process.poll() is None and len(list(root.rglob("events.out*"))) == before:
         time.sleep(0.01)
@@ -56,6 +56,12 @@ def check(folder: Path, kills: list[signal.Signals], *options: object, within: f
         (folder / name).mkdir()
     for number in kills:
         done += kill(folder / "cut", number, chance.uniform(0, within), *options)
+    compare(folder, *options)
+    return done
+
+
+def compare(folder: Path, *options: object) -> None:
+    """End the run in ``cut``; it comes to the same as the one in ``whole``."""
     for name in ("whole", "cut"):
         process = start(folder / name, "--resume", *options)
         assert process.wait(timeout=300) == 0, (folder / name / "log.txt").read_text()
@@ -63,12 +69,23 @@ def check(folder: Path, kills: list[signal.Signals], *options: object, within: f
     assert whole["step"] == 240
     assert len([name for name in whole if "grid" in name]) == 4
     assert differences(whole, cut) == []
-    return done
 
 
 @pytest.mark.parametrize("options", [(), ("--num_workers", 2), ("--devices", 2)], ids=str)
 def test_killed_runs_go_on_exactly(tmp_path: Path, options: tuple) -> None:
     assert check(tmp_path, [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], *options) > 0
+
+
+@pytest.mark.parametrize(
+    "options", [("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 240)]
+)
+def test_runs_that_are_stopped_in_validation_go_on_exactly(tmp_path: Path, options: tuple) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    stop = ("--trainer.callbacks", "toys.StopInValidation")
+    process = start(tmp_path / "cut", "--resume", *options, *stop)
+    assert process.wait(timeout=60) == 143
+    compare(tmp_path, *options)
 
 
 @pytest.mark.thorough

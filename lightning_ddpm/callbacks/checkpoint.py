@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from lightning_ddpm.files import replacing
@@ -66,6 +67,12 @@ class LastCheckpoint(Checkpoint):
         self.saved_at, self.checked_at = time.monotonic(), trainer.global_step
         self.recent: list[tuple[int, Any]] = []
         self.signal = 0
+        loop = trainer.fit_loop
+        if loop.restarting and loop.epoch_loop.batch_progress.is_last_batch:
+            # With max_steps, Lightning would go through the end of the epoch a second time.
+            loop.epoch_progress.current.completed = loop.epoch_progress.current.processed
+            _Loop.restarting.fset(loop, False)
+            loop.reset_restart_stage()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.on_signal)
 

@@ -58,8 +58,9 @@ class TrainingOrder(DistributedSampler):
 
     def __iter__(self) -> Iterator[int]:
         """The rest of the epoch."""
-        self.set_epoch(self.trainer.current_epoch)
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        loop = self.trainer.fit_loop
+        self.set_epoch(loop.epoch_progress.current.processed)  # current_epoch may lag behind
+        progress = loop.epoch_loop.batch_progress
         batches = 0 if progress.is_last_batch else progress.current.ready
         return iter(list(super().__iter__())[batches * self.batch_size :])
 
