@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 import warnings
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 from shlex import quote
@@ -313,9 +314,13 @@ class CLI(LightningCLI):
 def read_checkpoint(path: str | Path) -> dict[str, Any] | None:
     """The content of a checkpoint that fit has saved whole, and None of any other file."""
     try:
+        with zipfile.ZipFile(path) as file:
+            whole = file.testzip() is None  # torch would not look at the checksums
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         shapes_of(checkpoint["state_dict"])
-        whole = all(isinstance(name, str) for name in checkpoint["hyper_parameters"])
+        whole = whole and all(
+            isinstance(name, str) for name in dict(checkpoint["hyper_parameters"])
+        )
         whole = whole and {"global_step", "optimizer_states", "lr_schedulers"} <= set(checkpoint)
         whole = whole and "is_last_batch" in checkpoint["loops"]["fit_loop"][BATCH_PROGRESS]
     except Exception:  # what is damaged fails in any way

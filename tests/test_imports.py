@@ -1,7 +1,11 @@
 """The rooms of the package: imports point up the table only."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 import lightning_ddpm
 
@@ -60,3 +64,15 @@ def test_imports_point_up_only() -> None:
             shared = name.split(".")[-1] in ("base", "layers") or "__init__" in inner
             alone = room in ("networks", "samplers", "data", "callbacks")
             assert imported != room or shared or not alone, f"{path} imports its sibling {name}"
+
+
+def test_lock_file_is_what_the_project_asks_for() -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    lock = (PACKAGE.parent / "requirements.lock").read_text()
+    locked = re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE)
+    assert lock.count("--hash=sha256:") >= len(locked) > len(asked)
+    for requirement in map(Requirement, asked):
+        versions = [version for name, version in locked if name == requirement.name.lower()]
+        assert versions, f"requirements.lock has no {requirement.name}"
+        assert all(requirement.specifier.contains(version) for version in versions)

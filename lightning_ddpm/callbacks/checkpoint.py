@@ -67,11 +67,11 @@ class LastCheckpoint(Checkpoint):
         self.saved_at, self.checked_at = time.monotonic(), trainer.global_step
         self.recent: list[tuple[int, Any]] = []
         self.signal = 0
-        loop = trainer.fit_loop
+        loop: Any = trainer.fit_loop
         if loop.restarting and loop.epoch_loop.batch_progress.is_last_batch:
             # With max_steps, Lightning would go through the end of the epoch a second time.
             loop.epoch_progress.current.completed = loop.epoch_progress.current.processed
-            _Loop.restarting.fset(loop, False)
+            _Loop.restarting.__set__(loop, False)
             loop.reset_restart_stage()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.on_signal)

@@ -58,7 +58,7 @@ class TrainingOrder(DistributedSampler):
 
     def __iter__(self) -> Iterator[int]:
         """The rest of the epoch."""
-        loop = self.trainer.fit_loop
+        loop: Any = self.trainer.fit_loop
         self.set_epoch(loop.epoch_progress.current.processed)  # current_epoch may lag behind
         progress = loop.epoch_loop.batch_progress
         batches = 0 if progress.is_last_batch else progress.current.ready
