@@ -1,6 +1,7 @@
-"""Two "nodes" on one machine: torchrun is started twice, as on two machines."""
+"""The README's commands for more than one machine: with two nodes on this one, without SLURM."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from conftest import ROOT
 from runs import differences, outcome
 from test_resume import RUN
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 1, "--nnodes", 2)
+README = (ROOT / "README.md").read_text()
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
+STOP = ("--trainer.callbacks", "toys.StopInValidation")
 
 
 def free_port() -> int:
@@ -20,29 +23,63 @@ def free_port() -> int:
 
 
 def torchrun(folder: Path, *options: object) -> list[int]:
-    """Train on two nodes; their exit codes."""
-    address, nodes = ("--master_addr", "127.0.0.1", "--master_port", free_port()), []
+    """Train on two nodes, as the README says; their exit codes."""
+    (command,) = re.findall(r"^torchrun (.*train.py) (.*)$", README, re.MULTILINE)
+    first, rest = (part.replace(" 8", " 1").replace("gpu", "cpu") for part in command)
+    first = first.replace("HOST", "127.0.0.1").replace("29500", str(free_port()))
+    nodes = []
     for rank in (0, 1):
-        command = [*TORCHRUN, "--node_rank", rank, *address, ROOT / "train.py", *RUN, *options]
-        command += ["--trainer.default_root_dir", folder, "--trainer.num_nodes", 2, "--devices", 1]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
+        words = first.replace("--node_rank 0", f"--node_rank {rank}").split()
+        words[-1] = str(ROOT / "train.py")
+        words += [*map(str, RUN), *rest.split(), *map(str, options)]
         with (folder / f"node{rank}.txt").open("a") as log:
             nodes.append(
-                subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment)
+                subprocess.Popen(
+                    [sys.executable, "-m", "torch.distributed.run", *words],
+                    cwd=folder,
+                    stdout=log,
+                    stderr=log,
+                    env=ENVIRONMENT,
+                )
             )
     return [node.wait(timeout=120) for node in nodes]
 
 
-def test_two_nodes_train_as_two_processes_and_resume(tmp_path: Path, train_py) -> None:
-    for name in ("node", "nodes"):
-        (tmp_path / name).mkdir()
-    root = ("--trainer.default_root_dir", tmp_path / "node")
-    train_py(*RUN, *root, "--devices", 2)
-    stop = ("--trainer.callbacks", "toys.StopInValidation")
-    codes = torchrun(tmp_path / "nodes", "--resume", *stop)
-    assert 0 not in codes[:1]
-    assert "starting anew" in (tmp_path / "nodes" / "node0.txt").read_text()
-    assert torchrun(tmp_path / "nodes", "--resume") == [0, 0]
-    assert "resume: " in (tmp_path / "nodes" / "node0.txt").read_text()
-    whole, cut = outcome(tmp_path / "node"), outcome(tmp_path / "nodes")
-    assert differences(whole, cut) == []
+def test_two_nodes_train_as_two_processes_and_resume(tmp_path: Path, train_py_in) -> None:
+    node, nodes = tmp_path / "node", tmp_path / "nodes"
+    node.mkdir()
+    nodes.mkdir()
+    train_py_in(node, *RUN, "--devices", 2)
+    assert torchrun(nodes, *STOP)[0] != 0
+    assert "starting anew" in (nodes / "node0.txt").read_text()
+    assert torchrun(nodes) == [0, 0]
+    assert (
+        f"resume:      {next(nodes.rglob('last.ckpt')).relative_to(nodes)}"
+        in (nodes / "node0.txt").read_text()
+    )
+    assert differences(outcome(node), outcome(nodes)) == []
+
+
+def test_a_job_of_slurm_is_queued_again_if_it_was_stopped(tmp_path: Path) -> None:
+    (script,) = re.findall(r"^#!/bin/bash\n#SBATCH.*?(?=^```)", README, re.MULTILINE | re.DOTALL)
+    script = script.replace("--accelerator gpu --devices 8 --trainer.num_nodes 2", '"$@"')
+    script = script.replace("python train.py", f"{sys.executable} {ROOT / 'train.py'}")
+    (tmp_path / "job").write_text(script)
+    (tmp_path / "srun").write_text('#!/bin/sh\nexec "$@"\n')
+    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" >> queue\n')
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+
+    def job(*options: object) -> int:
+        command = ["bash", "job", *map(str, (*RUN, *options))]
+        environment = ENVIRONMENT | {"PATH": path, "SLURM_JOB_ID": "7"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, check=False, timeout=120
+        ).returncode
+
+    assert job(*STOP) == 143
+    assert (tmp_path / "queue").read_text() == "requeue 7\n"
+    assert job() == 0
+    assert (tmp_path / "queue").read_text() == "requeue 7\n"  # it has ended
+    assert outcome(tmp_path)["step"] == 240
