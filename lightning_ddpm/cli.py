@@ -259,10 +259,13 @@ class CLI(LightningCLI):
         options = self.config_init[str(self.subcommand)]
         if not options.resume or self.saved is None:
             return {}
+        run = Path(options.ckpt_path).resolve().parents[1]
+        if run.parent.name != "lightning_logs":
+            return {}
         batches = self.saved["loops"]["fit_loop"][BATCH_PROGRESS]
         # The grid at the end of an epoch is logged one step after its curves.
         purge_step = self.saved["global_step"] + batches["is_last_batch"]
-        return {"version": Path(options.ckpt_path).parts[-3], "purge_step": purge_step}
+        return {"version": run.name, "purge_step": purge_step}
 
     def instantiate_classes(self) -> None:
         """Build everything; a bad value is a bad flag."""
@@ -271,16 +274,13 @@ class CLI(LightningCLI):
         except (ValueError, TypeError, OSError, ImportError, MisconfigurationException) as error:
             self.parser.error(str(error))
         if self.saved:
-            shapes = (
-                shapes_of(weights)
-                for weights in (self.saved["state_dict"], self.model.state_dict())
-            )
-            if next(shapes) != next(shapes):
+            if shapes_of(self.saved["state_dict"]) != shapes_of(self.model.state_dict()):
                 network = type(self.model.network).__name__
                 self.parser.error(f"the checkpoint does not hold the weights of this {network}")
             trained = self.saved["hyper_parameters"].get("optimizer")
             if self.subcommand == "fit" and trained != self.model.optimizer:
                 self.parser.error(f"--optimizer: the checkpoint holds the state of {trained}")
+            self.saved = None  # the Trainer reads it again
         if self.config_init[str(self.subcommand)].compile:
             self.model.network.compile(mode="reduce-overhead")  # with CUDA graphs
 
@@ -315,17 +315,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any] | None:
     """The content of a checkpoint that fit has saved whole, and None of any other file."""
     try:
         with zipfile.ZipFile(path) as file:
-            whole = file.testzip() is None  # torch would not look at the checksums
+            damaged = file.testzip()  # torch would not look at the checksums
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         shapes_of(checkpoint["state_dict"])
-        whole = whole and all(
-            isinstance(name, str) for name in dict(checkpoint["hyper_parameters"])
+        whole = (
+            {"global_step", "optimizer_states", "lr_schedulers"} <= set(checkpoint)
+            and "is_last_batch" in checkpoint["loops"]["fit_loop"][BATCH_PROGRESS]
+            and all(isinstance(name, str) for name, _ in checkpoint["hyper_parameters"].items())
         )
-        whole = whole and {"global_step", "optimizer_states", "lr_schedulers"} <= set(checkpoint)
-        whole = whole and "is_last_batch" in checkpoint["loops"]["fit_loop"][BATCH_PROGRESS]
     except Exception:  # what is damaged fails in any way
         return None
-    return checkpoint if whole else None
+    return checkpoint if whole and not damaged else None
 
 
 def shapes_of(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Size]:

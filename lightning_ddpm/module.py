@@ -143,10 +143,8 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         image: they train as one process with all images would.
         """
         x0, label = batch["image"], self.label_of(batch)
-        n, mine = (
-            len(x0) * self.trainer.world_size,
-            slice(self.global_rank, None, self.trainer.world_size),
-        )
+        processes = self.trainer.world_size
+        n, mine = len(x0) * processes, slice(self.global_rank, None, processes)
         generator = self.training_generator()
         t = self.time_sampler.draw(self.schedule, n, generator)[mine]
         noise = torch.randn((n, *x0.shape[1:]), generator=generator, device=x0.device)[mine]
@@ -157,7 +155,7 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         losses = self.loss(x0, t, noise, label, weak)
         loss = losses.mean()
         self.log("train/loss", loss, prog_bar=True)
-        return {"loss": loss, "loss_of_each": losses, "t": t}
+        return {"loss": loss, "loss_of_each": losses.detach(), "t": t}
 
     def training_generator(self) -> torch.Generator:
         """What draws t and noise, with a seed of its own for each batch, also after a stop."""

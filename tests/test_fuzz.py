@@ -62,7 +62,7 @@ TREES = st.recursive(
 
 
 def cases(thorough: int) -> Callable:
-    """Run a test with ``number`` cases: 20, always the same, or as many new ones as are told."""
+    """Run a test with 20 cases, always the same, and with ``thorough`` new ones."""
 
     def decorate(test: Callable) -> Callable:
         many = pytest.param(thorough, marks=pytest.mark.thorough)

@@ -65,7 +65,7 @@ def test_a_job_of_slurm_is_queued_again_if_it_was_stopped(tmp_path: Path) -> Non
     script = script.replace("--accelerator gpu --devices 8 --trainer.num_nodes 2", '"$@"')
     script = script.replace("python train.py", f"{sys.executable} {ROOT / 'train.py'}")
     (tmp_path / "job").write_text(script)
-    (tmp_path / "srun").write_text('#!/bin/sh\nexec "$@"\n')
+    (tmp_path / "srun").write_text('#!/bin/sh\nshift\nexec "$@"\n')
     (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" >> queue\n')
     for name in ("srun", "scontrol"):
         (tmp_path / name).chmod(0o755)

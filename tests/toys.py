@@ -62,3 +62,10 @@ class StopInValidation(Callback):
     def on_validation_start(self, trainer, pl_module) -> None:
         if trainer.current_epoch == 1:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class StopEarly(Callback):
+    """Ends the run in the second epoch, as max_time would."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        trainer.should_stop = trainer.global_step == 89

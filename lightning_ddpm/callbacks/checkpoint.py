@@ -1,6 +1,7 @@
 """The last state of a run, from which it goes on as if it had never stopped."""
 
 import io
+import os
 import signal
 import sys
 import time
@@ -17,8 +18,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning_ddpm.files import replacing
 from lightning_ddpm.module import DiffusionLightningModule
 
-CHECK_EVERY = 10  # steps: a GPU must be waited for, and other processes asked
-SAVE, FAILED = 1, 255  # what a process may ask of all, beside a signal's number
+CHECK_EVERY = 10  # batches: a GPU must be waited for, and other processes asked
+SAVE, FAILED = 1, 255  # what a process may ask of all, beside SIGINT (2) and SIGTERM (15)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -32,8 +33,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, content)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                temporary.write_bytes(content.getbuffer())
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())  # before the rename, also if the power fails
         except OSError as error:
             raise OSError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
 
@@ -59,18 +62,20 @@ class LastCheckpoint(Checkpoint):
         if not every_n_seconds >= 0:
             raise ValueError(f"every_n_seconds must be at least 0, got {every_n_seconds}")
         self.every_n_seconds = every_n_seconds
+        self.path: Path | None = None
+        self.signal = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and listen for signals."""
         folder = trainer.log_dir  # collective: asked for on every process
         self.path = None if folder is None else Path(folder) / "checkpoints" / "last.ckpt"
-        self.saved_at, self.checked_at = time.monotonic(), trainer.global_step
+        self.saved_at = time.monotonic()
         self.recent: list[tuple[int, Any]] = []
-        self.signal = 0
         loop: Any = trainer.fit_loop
-        if loop.restarting and loop.epoch_loop.batch_progress.is_last_batch:
+        epochs = loop.epoch_progress.current
+        if loop.restarting and epochs.processed > epochs.completed:
             # With max_steps, Lightning would go through the end of the epoch a second time.
-            loop.epoch_progress.current.completed = loop.epoch_progress.current.processed
+            epochs.completed = epochs.processed
             _Loop.restarting.__set__(loop, False)
             loop.reset_restart_stage()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -95,15 +100,19 @@ class LastCheckpoint(Checkpoint):
             or loop.batch_progress.is_last_batch
             or loop._should_check_val_fx(fetcher)
         )
-        if between and trainer.global_step >= self.checked_at + CHECK_EVERY:
+        if between and len(self.recent) >= CHECK_EVERY:
             due = (
                 trainer.is_global_zero and self.every_n_seconds <= time.monotonic() - self.saved_at
             )
             self.check(trainer, pl_module, SAVE if due else 0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save."""
+        """Save; an epoch that is cut short by the end of the run has not been processed."""
+        loop: Any = trainer.fit_loop
+        cut_short = not loop.epoch_loop.batch_progress.is_last_batch
+        loop.epoch_progress.current.processed -= cut_short
         self.check(trainer, pl_module, SAVE)
+        loop.epoch_progress.current.processed += cut_short
 
     def check(self, trainer: Trainer, pl_module: LightningModule, request: int) -> None:
         """Save, stop or fail, if any process asks for it."""
@@ -111,7 +120,7 @@ class LastCheckpoint(Checkpoint):
         request = FAILED if failure else self.signal or request
         asked = torch.tensor(request, device=trainer.strategy.root_device)
         asked = int(trainer.strategy.reduce(asked, reduce_op="max"))
-        self.recent, self.checked_at = [], trainer.global_step
+        self.recent = []
         if failure:
             raise FloatingPointError(failure)
         if asked == FAILED:

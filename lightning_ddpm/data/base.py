@@ -59,7 +59,8 @@ class TrainingOrder(DistributedSampler):
     def __iter__(self) -> Iterator[int]:
         """The rest of the epoch."""
         loop: Any = self.trainer.fit_loop
-        self.set_epoch(loop.epoch_progress.current.processed)  # current_epoch may lag behind
+        # Workers fetch before Lightning has gone on to the next epoch and its batch 0.
+        self.set_epoch(loop.epoch_progress.current.processed)
         progress = loop.epoch_loop.batch_progress
         batches = 0 if progress.is_last_batch else progress.current.ready
         return iter(list(super().__iter__())[batches * self.batch_size :])
