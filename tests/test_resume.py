@@ -6,7 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from conftest import ROOT, SOURCE
@@ -37,9 +40,30 @@ def start(root: Path, *options: object) -> subprocess.Popen:
     return process
 
 
-def kill(root: Path, number: signal.Signals, delay: float, *options: object) -> bool:
-    """Start, or go on with, the run, and kill it after ``delay`` s; False if it ended before."""
+def finish(root: Path, *options: object) -> dict[str, Any]:
+    """Go on with the run to its end; what it has come to."""
     process = start(root, "--resume", *options)
+    assert process.wait(timeout=300) == 0, (root / "log.txt").read_text()
+    return outcome(root)
+
+
+@cache
+def uncut(*options: object) -> dict[str, Any]:
+    """What a run comes to that is left alone."""
+    with TemporaryDirectory() as root:
+        return finish(Path(root), *options)
+
+
+def kill(root: Path, number: signal.Signals, delay: float, *options: object) -> bool:
+    """Go on with the run, and kill it ``delay`` s after it has saved; False if it ended before."""
+
+    def saved() -> list[int]:
+        return [path.stat().st_mtime_ns for path in root.rglob("last.ckpt")]
+
+    before = saved()
+    process = start(root, "--resume", *options)
+    while process.poll() is None and saved() == before:
+        time.sleep(0.001)
     time.sleep(delay)
     process.send_signal(number)
     code, log = process.wait(timeout=60), (root / "log.txt").read_text()
@@ -49,69 +73,51 @@ def kill(root: Path, number: signal.Signals, delay: float, *options: object) -> 
     return True
 
 
-def check(folder: Path, kills: list[signal.Signals], *options: object, within: float = 2) -> int:
-    """Compare a run that is killed as told, at random moments, with one that is not."""
-    chance, done = random.Random(str((kills, options))), 0
-    for name in ("whole", "cut"):
-        (folder / name).mkdir()
-    for number in kills:
-        done += kill(folder / "cut", number, chance.uniform(0, within), *options)
-    compare(folder, *options)
-    return done
+def test_killed_runs_go_on_exactly(tmp_path: Path) -> None:
+    chance, done = random.Random(0), 0
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
+        done += kill(tmp_path, number, chance.uniform(0, 0.5))
+    assert done > 0
+    assert differences(finish(tmp_path), uncut()) == []
 
 
-def compare(folder: Path, *options: object, but: str | None = None) -> None:
-    """End the run in ``cut``; it comes to the same as the one in ``whole``, but for some names."""
-    for name in ("whole", "cut"):
-        process = start(folder / name, "--resume", *options)
-        assert process.wait(timeout=300) == 0, (folder / name / "log.txt").read_text()
-    whole, cut = outcome(folder / "whole"), outcome(folder / "cut")
-    assert whole["step"] == (36 if "--accumulate_grad_batches" in options else 240)
-    assert len([name for name in whole if "grid" in name]) >= 4
-    assert [name for name in differences(whole, cut) if not (but and but in name)] == []
-    assert "resume:      /" in (folder / "cut" / "log.txt").read_text()
-
-
-@pytest.mark.parametrize("options", [(), ("--devices", 2)], ids=str)
-def test_killed_runs_go_on_exactly(tmp_path: Path, options: tuple) -> None:
-    assert check(tmp_path, [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], *options) > 0
-
-
-STEPS = ("--max_epochs", -1, "--max_steps", 240)
+WORKERS, STEPS = ("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 240)
 
 
 @pytest.mark.parametrize(
-    ("stop", "options"),
+    ("stop", "same", "options"),  # the same as a run without, and what changes it
     [
-        ("StopInValidation", ("--num_workers", 2)),
-        ("StopInValidation", STEPS),
-        ("StopInValidation", ("--val_check_interval", 25)),
-        ("StopInValidation", ("--accumulate_grad_batches", 7)),
-        ("StopEarly", ()),
-        ("StopEarly", (*STEPS, "--num_workers", 2)),
+        ("StopInValidation", WORKERS, ()),
+        ("StopInValidation", STEPS, ()),
+        ("StopInValidation", (), ("--val_check_interval", 25)),
+        ("StopInValidation", (), ("--accumulate_grad_batches", 7)),
+        ("StopEarly", (), ()),
+        ("StopEarly", (*STEPS, *WORKERS), ()),
     ],
     ids=str,
 )
-def test_stopped_runs_go_on_exactly(tmp_path: Path, stop: str, options: tuple) -> None:
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-    process = start(tmp_path / "cut", *options, "--trainer.callbacks", f"toys.{stop}")
+def test_stopped_runs_go_on_exactly(tmp_path: Path, stop: str, same: tuple, options: tuple) -> None:
+    process = start(tmp_path, *same, *options, "--trainer.callbacks", f"toys.{stop}")
     assert process.wait(timeout=60) == {"StopInValidation": 143, "StopEarly": 0}[stop]
-    for grid in (tmp_path / "cut").rglob("grids/step-000090.png"):
-        grid.unlink()  # drawn at the end of a run, which is also validated
-    compare(tmp_path, *options, but="val" if stop == "StopEarly" else None)
+    for grid in tmp_path.rglob("grids/step-000090.png"):
+        grid.unlink()  # drawn at the end of a run
+    found = differences(finish(tmp_path, *same, *options), uncut(*options))
+    if stop == "StopEarly":
+        found = [name for name in found if "val" not in name]  # it is validated at its end
+    assert found == []
+    assert "resume:      /" in (tmp_path / "log.txt").read_text()
+    assert len(uncut()) > 80
+    assert uncut()["step"] == 240
 
 
 def test_a_run_goes_on_from_its_best_checkpoint_to_the_same_end(tmp_path: Path) -> None:
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-    options = ("--val_check_interval", 20)
-    process = start(tmp_path / "cut", *options, "--trainer.callbacks", "toys.StopInValidation")
+    options = ("--val_check_interval", 25)
+    process = start(tmp_path, *options, "--trainer.callbacks", "toys.StopInValidation")
     assert process.wait(timeout=60) == 143
     (best,) = tmp_path.rglob("best.ckpt")
     (last,) = tmp_path.rglob("last.ckpt")
-    best.replace(last)  # of the end of the first epoch
-    compare(tmp_path, *options)
+    best.replace(last)  # of a validation in the first epoch
+    assert differences(finish(tmp_path, *options), uncut(*options)) == []
 
 
 @pytest.mark.parametrize("options", [("--max_epochs", 0), ("--trainer.logger", "false")], ids=str)
@@ -124,11 +130,13 @@ def test_runs_without_steps_or_curves_can_be_resumed(tmp_path: Path, options: tu
 @pytest.mark.thorough
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 def test_ten_kills_of_ten_go_on_exactly(tmp_path: Path, number: signal.Signals) -> None:
-    done = 0
+    chance, done = random.Random(number), 0
     for i in range(20):
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        done += check(folder, [number], *[(), ("--num_workers", 2), ("--devices", 2)][i % 3])
+        root = tmp_path / str(i)
+        root.mkdir()
+        same, options = [((), ()), (WORKERS, ()), ((), ("--devices", 2))][i % 3]
+        done += kill(root, number, chance.uniform(0, 1), *same, *options)
+        assert differences(finish(root, *same, *options), uncut(*options)) == []
         if done == 10:
             break
     print(f"{done} kills by {number.name}, all resumed to the same state")

@@ -63,13 +63,12 @@ class LastCheckpoint(Checkpoint):
             raise ValueError(f"every_n_seconds must be at least 0, got {every_n_seconds}")
         self.every_n_seconds = every_n_seconds
         self.path: Path | None = None
-        self.signal = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and listen for signals."""
         folder = trainer.log_dir  # collective: asked for on every process
         self.path = None if folder is None else Path(folder) / "checkpoints" / "last.ckpt"
-        self.saved_at = time.monotonic()
+        self.saved_at, self.signal = time.monotonic(), 0
         self.recent: list[tuple[int, Any]] = []
         loop: Any = trainer.fit_loop
         epochs = loop.epoch_progress.current
