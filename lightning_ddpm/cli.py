@@ -188,7 +188,7 @@ class CLI(LightningCLI):
             return
         if not Path(path).is_file():
             self.parser.error(f"--ckpt_path {path}: no such file")
-        self.saved = read_checkpoint(path)
+        self.saved = self.saved or read_checkpoint(path)
         if self.saved is None:
             self.parser.error(f"--ckpt_path {path}: not a checkpoint that fit has saved")
         hparams = self.saved["hyper_parameters"].items()
@@ -211,7 +211,8 @@ class CLI(LightningCLI):
         say = rank_zero_only(print)
         while paths:
             path = paths.pop()
-            if read_checkpoint(path):
+            self.saved = read_checkpoint(path)
+            if self.saved:
                 say(f"resume:      {path}")
                 return path
             say(f"resume:      {path} is damaged")

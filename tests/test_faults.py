@@ -16,6 +16,7 @@ import torch
 from conftest import ROOT
 from lightning import Trainer
 from test_cli import TINY
+from test_score import Payload
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.callbacks import LastCheckpoint, WholeCheckpointIO
@@ -113,16 +114,6 @@ def test_resume_takes_the_newest_checkpoint_that_is_whole(folder: Path, train_py
     last(folder).unlink()
     line = fails(folder, ROOT / "train.py", *FIT, code=2)
     assert "--resume: no whole last.ckpt under" in line
-
-
-class Payload:
-    """Makes a folder where it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize(
