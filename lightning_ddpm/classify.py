@@ -4,7 +4,6 @@
 """
 
 import argparse
-import pickle
 import sys
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 from tqdm import tqdm
 
+from lightning_ddpm.checkpoints import load_model
 from lightning_ddpm.data import DataError, MNISTDataModule
 from lightning_ddpm.module import DiffusionLightningModule
 from lightning_ddpm.noise import SampleNoise
@@ -86,8 +86,7 @@ def main() -> None:
     if options.num_images < 1 or options.draws < 1:
         sys.exit("error: --num_images and --draws must be at least 1")
     try:
-        model = DiffusionLightningModule.load_from_checkpoint(options.ckpt_path, weights_only=True)
-        model.eval()
+        model = load_model(options.ckpt_path)
         digits = MNISTDataModule(options.data_dir)
         sizes = (options.num_images, options.draws)
         classes = list(range(model.network.num_classes))
@@ -99,10 +98,8 @@ def main() -> None:
         inside, _ = errors_of_split(model, digits, [-1], *sizes)
         outside, _ = errors_of_split(model, fashion, [-1], *sizes)
         print(f"MNIST against Fashion-MNIST: AUROC {detection(inside[:, 0], outside[:, 0]):.4f}")
-    except (DataError, OSError) as error:
+    except (DataError, OSError, ValueError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
-    except (pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError):
-        sys.exit(f"error: {options.ckpt_path} is not a checkpoint that fit has saved")
 
 
 if __name__ == "__main__":

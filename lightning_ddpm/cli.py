@@ -1,6 +1,5 @@
-"""The command line: LightningCLI with short flags, packaged recipes and errors of one line."""
+"""The command line: LightningCLI with the package's model and errors of one line."""
 
-import inspect
 import json
 import os
 import re
@@ -10,13 +9,11 @@ import textwrap
 import threading
 import time
 import warnings
-import zipfile
-from importlib.resources import files
+from importlib import import_module
 from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
 
-import torch
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -37,75 +34,24 @@ from lightning_ddpm.callbacks import (
     SampleWriter,
     WholeCheckpointIO,
 )
-from lightning_ddpm.data import DataError, MNISTDataModule
+from lightning_ddpm.checkpoints import (
+    BATCH_PROGRESS,
+    PRETRAINED,
+    is_weights,
+    last_checkpoints,
+    read_saved,
+    shapes_of,
+)
+from lightning_ddpm.data import DataError, ImageDataModule
 from lightning_ddpm.files import require_writable
+from lightning_ddpm.flags import CONFIGS, expand
 from lightning_ddpm.hardware import check_precision, fastest_precision
 from lightning_ddpm.module import DiffusionLightningModule
 
-CONFIGS = Path(str(files("lightning_ddpm") / "configs"))
-BATCH_PROGRESS = "epoch_loop.batch_progress"
+TOOLS = ("export", "score", "classify")
+REFUSALS = (DataError, MisconfigurationException, OSError, ValueError)
+MNIST_SHAPE = (1, 28, 28)
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
-
-
-def short_flags() -> dict[str, str]:
-    """The full name of every flag that may be shortened, from the signatures that take them."""
-    owners = {
-        "trainer": Trainer,
-        "model": DiffusionLightningModule,
-        "data": MNISTDataModule,
-        "samples": SampleWriter,
-    }
-    flags = {
-        f"--{name}": f"--{key}.{name}"
-        for key, owner in owners.items()
-        for name in inspect.signature(owner).parameters
-    }
-    return flags | {"--seed": "--seed_everything", "--steps": "--model.sampler.init_args.steps"}
-
-
-def expand(arguments: list[str]) -> list[str]:
-    """Write out what the command line may leave out; what is written out already stays.
-
-    ``fit`` is the default subcommand, flags have short names, ``--config NAME`` is a recipe of the
-    package, ``--png`` needs no value, ``--labels`` no brackets, and ``--max_steps`` alone sets no
-    limit to the epochs.
-    """
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
-        arguments = ["fit", *arguments]
-    flags = short_flags()
-    if arguments[0] == "test":
-        flags |= {"--out": "--evaluation.out", "--num_samples": "--evaluation.num_samples"}
-    if arguments[0] == "predict":
-        flags["--batch_size"] = "--data.sample_batch_size"
-    expanded = []
-    for i, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == "--png" and not equals and [*arguments, "-"][i + 1].startswith("-"):
-            equals, value = "=", "true"
-        if i > 0 and arguments[i - 1] in ("--config", "-c"):
-            name = recipe_path(name)
-        elif name == "--config":
-            value = recipe_path(value)
-        elif i > 0 and arguments[i - 1] in ("--labels", "--model.labels"):
-            name = bracketed(name)
-        elif name in ("--labels", "--model.labels") and equals:
-            value = bracketed(value)
-        expanded.append(flags.get(name, name) + equals + value)
-    names = [argument.partition("=")[0] for argument in expanded]
-    if "--trainer.max_steps" in names and "--trainer.max_epochs" not in names:
-        expanded.insert(1, "--trainer.max_epochs=-1")  # first, so that a --config can set them
-    return expanded
-
-
-def bracketed(labels: str) -> str:
-    """Write ``7`` or ``0,1,2`` as the list that YAML understands."""
-    return f"[{labels}]" if labels[:1].isdigit() else labels
-
-
-def recipe_path(name: str) -> str:
-    """The file of a recipe in the package, if ``name`` is one, else ``name``."""
-    path = CONFIGS / f"{name}.yaml"
-    return str(path) if path.is_file() else name
 
 
 class Parser(LightningArgumentParser):
@@ -180,22 +126,25 @@ class CLI(LightningCLI):
         path = self.config[subcommand].ckpt_path
         if self.config[subcommand].resume:
             path = self.newest_checkpoint()
-        if path is None:
-            if subcommand != "fit":
-                self.parser.error(
-                    f"{subcommand} needs --ckpt_path, a checkpoint that fit has saved"
-                )
+        if path is None and subcommand == "fit":
             return
+        if path is None:
+            path = PRETRAINED
+            rank_zero_only(print)("model:       the package's; --ckpt_path takes one of yours")
         if not Path(path).is_file():
             self.parser.error(f"--ckpt_path {path}: no such file")
-        self.saved = self.saved or read_checkpoint(path)
+        if subcommand == "fit" and is_weights(path):
+            self.parser.error(f"--ckpt_path {path}: fit goes on from a checkpoint only")
+        self.saved = self.saved or read_saved(path)
         if self.saved is None:
-            self.parser.error(f"--ckpt_path {path}: not a checkpoint that fit has saved")
+            self.parser.error(
+                f"--ckpt_path {path}: neither a checkpoint that fit has saved nor exported weights"
+            )
         hparams = self.saved["hyper_parameters"].items()
         hparams = {name: value for name, value in hparams if not name.startswith("_")}
         saved = ["--config", json.dumps({"model": hparams})]
         self.config = self.parser.parse_args([subcommand, *saved, *sys.argv[2:]])
-        self.config[subcommand].ckpt_path = str(path)
+        self.config[subcommand].ckpt_path = None if is_weights(path) else str(path)
 
     def newest_checkpoint(self) -> Path | None:
         """The newest whole ``last.ckpt`` of the runs under ``default_root_dir``, if any."""
@@ -203,15 +152,10 @@ class CLI(LightningCLI):
         if self.config.subcommand != "fit" or options.ckpt_path:
             self.parser.error("--resume: only fit goes on with a run, and without --ckpt_path")
         root = Path(options.trainer.default_root_dir or ".")
-        paths = [
-            *root.glob("lightning_logs/*/checkpoints/last.ckpt"),
-            root / "checkpoints/last.ckpt",
-        ]
-        paths = sorted((p for p in paths if p.is_file()), key=lambda p: p.stat().st_mtime)
-        say = rank_zero_only(print)
+        paths, say = last_checkpoints(root), rank_zero_only(print)
         while paths:
             path = paths.pop()
-            self.saved = read_checkpoint(path)
+            self.saved = read_saved(path)
             if self.saved:
                 say(f"resume:      {path}")
                 return path
@@ -227,6 +171,19 @@ class CLI(LightningCLI):
         if trainer.precision is None:
             fast = self.config.subcommand in ("fit", "predict")
             trainer.precision = fastest_precision(str(trainer.accelerator)) if fast else "32-true"
+
+    def adopt_image_shape(self) -> None:
+        """Make a new model for the images that are there, unless it was told what they are."""
+        options = self.config[self.config.subcommand]
+        if tuple(options.model.image_shape) != MNIST_SHAPE:
+            return
+        module, _, name = options.data.class_path.rpartition(".")
+        data = getattr(import_module(module), name)(**options.data.init_args.as_dict())
+        options.model.image_shape = list(data.image_shape)
+        network = options.model.network.init_args
+        adopted = {"image_shape": list(data.image_shape), "image_channels": data.image_shape[0]}
+        for name in adopted.keys() & set(network.keys()):
+            network[name] = adopted[name]
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
@@ -271,8 +228,10 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build everything; a bad value is a bad flag."""
         try:
+            if self.config.subcommand == "fit" and self.saved is None:
+                self.adopt_image_shape()
             super().instantiate_classes()
-        except (ValueError, TypeError, OSError, ImportError, MisconfigurationException) as error:
+        except (*REFUSALS, TypeError, ImportError) as error:
             self.parser.error(str(error))
         if self.saved:
             if shapes_of(self.saved["state_dict"]) != shapes_of(self.model.state_dict()):
@@ -281,7 +240,8 @@ class CLI(LightningCLI):
             trained = self.saved["hyper_parameters"].get("optimizer")
             if self.subcommand == "fit" and trained != self.model.optimizer:
                 self.parser.error(f"--optimizer: the checkpoint holds the state of {trained}")
-            self.saved = None  # the Trainer reads it again
+            self.model.load_state_dict(self.saved["state_dict"])
+            self.saved = None  # the Trainer reads a checkpoint again
         if self.config_init[str(self.subcommand)].compile:
             self.model.network.compile(mode="reduce-overhead")  # with CUDA graphs
 
@@ -312,28 +272,6 @@ class CLI(LightningCLI):
             print(f"more digits: {program} predict --ckpt_path {quote(str(path))}")
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any] | None:
-    """The content of a checkpoint that fit has saved whole, and None of any other file."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()  # torch would not look at the checksums
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        shapes_of(checkpoint["state_dict"])
-        whole = (
-            {"global_step", "optimizer_states", "lr_schedulers"} <= set(checkpoint)
-            and "is_last_batch" in checkpoint["loops"]["fit_loop"][BATCH_PROGRESS]
-            and all(isinstance(name, str) for name, _ in checkpoint["hyper_parameters"].items())
-        )
-    except Exception:  # what is damaged fails in any way
-        return None
-    return checkpoint if whole and not damaged else None
-
-
-def shapes_of(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
-    """The shape of each weight."""
-    return {name: weight.shape for name, weight in state_dict.items()}
-
-
 def die_with_parent() -> None:
     """Do not outlive the process that started this one, waiting for its messages."""
     parent = os.getppid()
@@ -352,6 +290,9 @@ def main() -> None:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     if int(os.environ.get("LOCAL_RANK", 0)) > 0:
         die_with_parent()
+    if sys.argv[1:2] and sys.argv[1] in TOOLS:
+        import_module(f"lightning_ddpm.{sys.argv.pop(1)}").main()
+        return
     sys.argv[1:] = expand(sys.argv[1:])
     for noise in (
         ".*does not have many workers.*",
@@ -366,7 +307,8 @@ def main() -> None:
     try:
         CLI(
             DiffusionLightningModule,
-            MNISTDataModule,
+            ImageDataModule,
+            subclass_mode_data=True,
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
@@ -374,7 +316,7 @@ def main() -> None:
             parser_class=Parser,
             auto_configure_optimizers=False,
         )
-    except (DataError, MisconfigurationException, OSError, ValueError, FloatingPointError) as error:
+    except (*REFUSALS, FloatingPointError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     except RuntimeError as error:
         if "by peer" in str(error):  # another process has ended, and has said why

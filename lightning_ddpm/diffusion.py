@@ -4,7 +4,8 @@ import warnings
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from lightning_ddpm.denoiser import Denoiser, Variance
 from lightning_ddpm.guidance import GuidedNetwork
@@ -118,7 +119,8 @@ class Diffusion(nn.Module):
         seed: int = 0,
         generator: torch.Generator | None = None,
         progress: bool = True,
-    ) -> Images:
+        frames: int | None = None,
+    ) -> Images | Float[Tensor, "b frames c h w"]:
         """Generate images (b, c, h, w) in [-1, 1] (Algorithm 2 of Ho et al. 2020).
 
         As many at once as suit the device, and fewer where its memory is too small.
@@ -133,6 +135,8 @@ class Diffusion(nn.Module):
             seed: the seed of all noise, not negative.
             generator: draws a new seed, if given.
             progress: whether to show a progress bar.
+            frames: how many images to return of the way from noise to each image, as (b, frames, c,
+                h, w), evenly spaced; the image alone if not given.
 
         Raises:
             ValueError: if labels or guidance are asked of a model that was not trained for them, a
@@ -156,7 +160,9 @@ class Diffusion(nn.Module):
                 denoise = self.denoiser(None if label is None else label[part], guidance)
                 try:
                     x = noise.draw(self.image_shape).to(device)
-                    x = sampler.sample(denoise, self.schedule, x, noise, progress=progress)
+                    x = sampler.sample(
+                        denoise, self.schedule, x, noise, progress=progress, frames=frames
+                    )
                 except torch.OutOfMemoryError:
                     if size == 1:
                         raise

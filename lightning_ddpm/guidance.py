@@ -42,7 +42,8 @@ class GuidedNetwork:
         """The guided output for ``x_t`` at time steps ``t`` (b); v, if learned, is not guided."""
         low, high = self.interval
         guided = (low <= t) & (t < high)
-        if self.scale == 1 or not guided.any():
+        exporting = torch.compiler.is_exporting()  # then values cannot be asked for
+        if self.scale == 1 or not (exporting or guided.any()):
             return self.network(x_t, t, self.label)
         if self.label is None:
             strong = torch.zeros_like(guided)
@@ -50,7 +51,7 @@ class GuidedNetwork:
         else:
             selves = (torch.cat([self.label, torch.full_like(self.label, -1)]),)
         output = self.network(torch.cat([x_t, x_t]), torch.cat([t, t]), *selves)
-        output, weaker = output.float().chunk(2)
+        output, weaker = output[: x_t.shape[0]].float(), output[x_t.shape[0] :].float()
         scale = expand_like(torch.where(guided, self.scale, 1.0), x_t)
         c = x_t.shape[1]
         images = weaker[:, :c].lerp(output[:, :c], scale)

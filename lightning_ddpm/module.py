@@ -37,6 +37,17 @@ from lightning_ddpm.shapes import Labels, PerSample, TimeSteps
 
 EVALUATION_SEED = 0  # of the grids and of the noise in validation and test
 TIME_BINS = 10  # of the validation loss by time step
+LAYOUT = {  # of the tab CUSTOM SCALARS in TensorBoard: curves that are read together
+    "Loss": {
+        "training and validation": ["Multiline", ["train/loss", "val/loss"]],
+        "validation, by time step": ["Multiline", ["val_by_time/.*"]],
+    },
+    "Samples": {
+        "Fréchet distance": ["Multiline", ["eval/frechet_distance", "eval/frechet_floor"]],
+        "precision and recall": ["Multiline", ["eval/precision$", "eval/recall$"]],
+    },
+    "Optimizer": {"learning rate": ["Multiline", ["lr-.*"]]},
+}
 
 
 class DiffusionLightningModule(Diffusion, LightningModule):
@@ -127,10 +138,13 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         self.save_hyperparameters(instantiator | recipe(self)["init_args"])
 
     def setup(self, stage: str) -> None:
-        """Refuse precisions that would spoil the schedule, and labels unknown to the network."""
+        """Refuse precisions that would spoil the schedule, and images and labels of other data."""
         check_precision(self.trainer.precision)
         n = self.network.num_classes
         for split in getattr(getattr(self.trainer, "datamodule", None), "splits", {}).values():
+            shape = tuple(split.images.shape[1:])
+            if shape != self.image_shape:
+                raise ValueError(f"image_shape {self.image_shape} is not that of the data, {shape}")
             if 0 < n <= (highest := int(split.labels.max())):
                 raise ValueError(f"num_classes {n} is below the {highest + 1} classes of the data")
 
@@ -246,7 +260,7 @@ class DiffusionLightningModule(Diffusion, LightningModule):
                     self.logger.experiment.add_scalar("test/L_t over t", term, t)
 
     def on_fit_start(self) -> None:
-        """Open this run's row in TensorBoard's HPARAMS tab, to be filled by validation."""
+        """Open this run's row in TensorBoard's HPARAMS tab, to be filled; lay out its curves."""
         if not isinstance(self.logger, TensorBoardLogger):
             return
         if not (Path(self.logger.log_dir) / self.logger.NAME_HPARAMS_FILE).exists():
@@ -254,6 +268,7 @@ class DiffusionLightningModule(Diffusion, LightningModule):
             hparams = dict(self.hparams) | dict(data.hparams if data else {})
             hparams = {name: value for name, value in hparams.items() if name[0] != "_"}
             self.logger.log_hyperparams(hparams, {"hp/val_loss": math.nan})
+            self.logger.experiment.add_custom_scalars(LAYOUT)
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss by time step; draw a grid of samples, in the epochs that ask for one."""
@@ -280,7 +295,8 @@ class DiffusionLightningModule(Diffusion, LightningModule):
             images = self.sample(GRID_IMAGES, seed=EVALUATION_SEED, progress=self.shows_progress)
         if log_dir is None:  # fast_dev_run leaves nothing behind
             return
-        picture = image_grid(to_uint8(images))
+        label = self.labels_of(range(GRID_IMAGES))
+        picture = image_grid(to_uint8(images), captions=None if label is None else label.tolist())
         self.grid_path = Path(log_dir) / "grids" / f"step-{self.global_step:06d}.png"
         write_png(picture, self.grid_path)
         if isinstance(self.logger, TensorBoardLogger):

@@ -14,7 +14,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.cli import CONFIGS, expand, main
+from lightning_ddpm.cli import main
+from lightning_ddpm.flags import CONFIGS, expand
 
 TINY = (
     *("--network", "MLP", "--model.network.init_args.hidden", 16, "--steps", 3),
@@ -62,7 +63,7 @@ def test_predict_needs_the_checkpoint_only(run: dict[str, str], train_py, tmp_pa
 
 def test_predict_options(run: dict[str, str], call_main, tmp_path: Path) -> None:
     def predict(out: str, *options: object) -> np.ndarray:
-        call_main("predict", "--ckpt_path", run["checkpoint"], "--out", out, *options)
+        call_main("predict", "--ckpt_path", run["checkpoint"], "--outdir", out, *options)
         return np.load(tmp_path / out / "samples.npz")["images"].astype(int)
 
     many = predict("many", "--num_samples", 10, "--batch_size", 4, "--seed", 5, "--png")
@@ -170,7 +171,7 @@ def test_paper_recipe_is_the_python_default() -> None:
     [
         ("", "fit"),
         ("--accelerator gpu", "fit --trainer.accelerator gpu"),
-        ("fit --lr 1e-3 --batch_size=256", "fit --model.lr 1e-3 --data.batch_size=256"),
+        ("fit --lr 1e-3 --batch_size=256", "fit --model.lr 1e-3 --data.init_args.batch_size=256"),
         ("--max_epochs 5", "fit --trainer.max_epochs 5"),
         ("--max_steps 5", "fit --trainer.max_epochs=-1 --trainer.max_steps 5"),
         ("--max_steps=5 --max_epochs 2", "fit --trainer.max_steps=5 --trainer.max_epochs 2"),
@@ -179,7 +180,7 @@ def test_paper_recipe_is_the_python_default() -> None:
         ("-c my/mlp.yaml", "fit -c my/mlp.yaml"),
         ("predict --seed 3 --png", "predict --seed_everything 3 --samples.png=true"),
         ("predict --png false", "predict --samples.png false"),
-        ("predict --png --out x", "predict --samples.png=true --samples.out x"),
+        ("predict --png --outdir x", "predict --samples.png=true --samples.outdir x"),
         ("--steps 20", "fit --model.sampler.init_args.steps 20"),
         ("fit --trainer.max_epochs 5", "fit --trainer.max_epochs 5"),
         ("--help", "--help"),
@@ -285,7 +286,7 @@ def test_damaged_data_is_one_line_and_leaves_nothing(train_py, tmp_path: Path) -
 
 
 def test_unwritable_out_is_refused_before_sampling(run: dict[str, str], train_py) -> None:
-    result = train_py("predict", "--ckpt_path", run["checkpoint"], "--out", "/proc/x", code=1)
+    result = train_py("predict", "--ckpt_path", run["checkpoint"], "--outdir", "/proc/x", code=1)
     assert "error: " in result.stderr
     assert "/proc/x" in result.stderr
     assert "Traceback" not in result.stderr

@@ -61,7 +61,7 @@ def test_two_processes_validate_as_one_does(folder: Path) -> None:
 def test_two_processes_predict_as_one_does(folder: Path, train_py, tmp_path: Path) -> None:
     def predict(out: str, *options: object) -> np.ndarray:
         arguments = ("--ckpt_path", folder / "last.ckpt", "--num_samples", 7, "--batch_size", 2)
-        train_py("predict", *arguments, "--accelerator", "cpu", "--out", out, *options)
+        train_py("predict", *arguments, "--accelerator", "cpu", "--outdir", out, *options)
         return np.load(tmp_path / out / "samples.npz")["images"].astype(int)
 
     one, two = predict("one"), predict("two", "--devices", 2)

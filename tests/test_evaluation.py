@@ -84,7 +84,7 @@ def test_test_prints_one_table_and_writes_json(call_main, tmp_path: Path, capfd)
     checkpoint = next(tmp_path.rglob("last.ckpt"))
     capfd.readouterr()
     options = ("--num_samples", 20, "--limit_test_batches", 2, "--source", "packaged")
-    call_main("test", "--ckpt_path", checkpoint, *options, "--out", "scores")
+    call_main("test", "--ckpt_path", checkpoint, *options, "--outdir", "scores")
     output = capfd.readouterr().out
     figures = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert figures["samples"] == 20

@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 from test_data import write_idx_files
 
 from lightning_ddpm import MNISTDataModule
-from lightning_ddpm.cli import main, short_flags
+from lightning_ddpm.cli import main
 from lightning_ddpm.data import DataError, mnist
 from lightning_ddpm.data.mnist import FILES
+from lightning_ddpm.flags import short_flags
 from lightning_ddpm.score import read_samples
 
 SMALL = ("--network=MLP", "--model.network.init_args.hidden=4", "--steps=3")
@@ -148,7 +149,7 @@ RECIPE = {
         "lr": 1e-3,
         "image_shape": [1, 28, 28],
     },
-    "data": {"batch_size": 8},
+    "data": {"class_path": "MNISTDataModule", "init_args": {"batch_size": 8}},
     "trainer": {"max_epochs": 1, "log_every_n_steps": 5},
     "ema": {"decay": 0.9},
     "seed_everything": 1,

@@ -30,7 +30,7 @@ class SampleEvaluation(Callback):
         num_samples: how many images are generated and judged, on all processes together.
         every_n_epochs: epochs from one evaluation in training to the next; 0 for none. If not
             given, each epoch on a GPU, and none on a CPU, where it takes its time.
-        out: folder for the ``metrics.json`` of ``test``, if it shall be written.
+        outdir: folder for the ``metrics.json`` of ``test``, if it shall be written.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -40,7 +40,7 @@ class SampleEvaluation(Callback):
         self,
         num_samples: int = 1000,
         every_n_epochs: int | None = None,
-        out: str | None = None,
+        outdir: str | None = None,
     ) -> None:
         if num_samples < 6 or (every_n_epochs or 0) < 0:
             raise ValueError(
@@ -49,15 +49,15 @@ class SampleEvaluation(Callback):
             )
         self.num_samples = num_samples
         self.every_n_epochs = every_n_epochs
-        self.out = out
+        self.outdir = outdir
         self.judge: Judge | None = None
         self.floors: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that the folder can be written; forget what was judged before."""
         self.judge = None
-        if stage == "test" and self.out:
-            require_writable(Path(self.out))
+        if stage == "test" and self.outdir:
+            require_writable(Path(self.outdir))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the average weights, in the epochs that ask for it."""
@@ -87,8 +87,8 @@ class SampleEvaluation(Callback):
         if "samples" in figures:
             print(f"\n{figures['samples']:.0f} samples, and as many test images as their floor:")
             print(table(figures))
-        if self.out:
-            with replacing(Path(self.out) / "metrics.json") as temporary:
+        if self.outdir:
+            with replacing(Path(self.outdir) / "metrics.json") as temporary:
                 temporary.write_text(json.dumps(figures, indent=2) + "\n")
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -11,34 +11,43 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from tqdm import tqdm
 
 from lightning_ddpm.files import replacing, require_writable
-from lightning_ddpm.images import image_grid, write_png
+from lightning_ddpm.images import image_grid, to_uint8, write_gif, write_png
+from lightning_ddpm.module import DiffusionLightningModule
 
 GRID_LIMIT = 400
+FILM_IMAGES, FILM_FRAMES = 16, 50  # of the animation
+STRIP_IMAGES, STRIP_FRAMES = 4, 11
 
 
 class SampleWriter(BasePredictionWriter):
-    """Writes generated images: ``samples.npz``, ``grid.png`` and, if asked for, a PNG each.
+    """Writes generated images: ``samples.npz``, ``grid.png`` and, if asked for, PNGs and a film.
 
     ``samples.npz`` holds ``images``, uint8 (n, h, w), or (n, c, h, w) if they have colours, in the
     order of their indices, whatever the number of processes, and the classes they were asked to
-    show as ``labels``, int64 (n), if there were any. The grid shows the first 400.
+    show as ``labels``, int64 (n), if there were any. The grid shows the first 400, each under its
+    label.
 
     Args:
-        out: the folder; ``samples`` under the Trainer's ``default_root_dir`` if not given.
+        outdir: the folder; ``samples`` under the Trainer's ``default_root_dir`` if not given.
         png: whether to write ``png/00000.png`` and so on as well.
+        trajectory: whether to write the way from noise to the first 16 images as an animation,
+            ``trajectory.gif``, and to the first 4 as a film strip, ``trajectory.png``.
 
     Raises:
         OSError: before any image is generated, if the folder cannot be written.
     """
 
-    def __init__(self, out: str | None = None, png: bool = False) -> None:
+    def __init__(
+        self, outdir: str | None = None, png: bool = False, trajectory: bool = False
+    ) -> None:
         super().__init__(write_interval="epoch")
-        self.out = out
+        self.outdir = outdir
         self.png = png
+        self.trajectory = trajectory
 
     def folder(self, trainer: Trainer) -> Path:
         """Where the images go."""
-        return Path(self.out or Path(trainer.default_root_dir) / "samples")
+        return Path(self.outdir or Path(trainer.default_root_dir) / "samples")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that the folder can be written."""
@@ -68,13 +77,36 @@ class SampleWriter(BasePredictionWriter):
         folder = self.folder(trainer)
         with replacing(folder / "samples.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
-        write_png(image_grid(images[:GRID_LIMIT]), folder / "grid.png")
-        for path in (folder / "png").glob("[0-9]" * 5 + ".png"):
+        captions = arrays["labels"][:GRID_LIMIT].tolist() if "labels" in arrays else None
+        write_png(image_grid(images[:GRID_LIMIT], captions=captions), folder / "grid.png")
+        for path in [*(folder / "png").glob("[0-9]" * 5 + ".png"), *folder.glob("trajectory.*")]:
             path.unlink()  # of earlier samples
         if self.png:
             for index, image in enumerate(images):
                 write_png(image, folder / "png" / f"{index:05d}.png")
+        if self.trajectory:
+            self.write_film(trainer, pl_module, len(images), folder)
         # Above Lightning's progress bar, not in it.
         tqdm.write(
             f"{len(images)} images are in {folder / 'samples.npz'} and {folder / 'grid.png'}"
         )
+
+    def write_film(
+        self, trainer: Trainer, pl_module: LightningModule, samples: int, folder: Path
+    ) -> None:
+        """Generate the first images once more, and keep what they were on the way."""
+        assert isinstance(pl_module, DiffusionLightningModule)
+        with trainer.precision_plugin.forward_context():
+            film = pl_module.sample(
+                min(samples, FILM_IMAGES),
+                seed=torch.initial_seed(),
+                frames=FILM_FRAMES,
+                progress=pl_module.shows_progress,
+            )
+        film = to_uint8(film.flatten(0, 1)).view(film.shape).cpu()  # (b, frames, c, h, w)
+        write_gif([image_grid(frame) for frame in film.unbind(1)], folder / "trajectory.gif")
+        last = film.shape[1] - 1
+        kept = torch.linspace(0, last, min(STRIP_FRAMES, last + 1)).round().long()
+        strip = film[:STRIP_IMAGES, kept]
+        picture = image_grid(strip.flatten(0, 1), columns=len(kept))
+        write_png(picture, folder / "trajectory.png")

@@ -1,6 +1,7 @@
 """Images to train on."""
 
-from lightning_ddpm.data.base import ImageDataModule
-from lightning_ddpm.data.mnist import DataError, MNISTDataModule
+from lightning_ddpm.data.base import DataError, ImageDataModule
+from lightning_ddpm.data.folder import ImageFolderDataModule
+from lightning_ddpm.data.mnist import MNISTDataModule
 
-__all__ = ["DataError", "ImageDataModule", "MNISTDataModule"]
+__all__ = ["DataError", "ImageDataModule", "ImageFolderDataModule", "MNISTDataModule"]

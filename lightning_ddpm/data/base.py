@@ -11,6 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
+class DataError(Exception):
+    """The data cannot be read or fetched; the message names the file and says what to do."""
+
+
 class ImageDataset(Dataset):
     """Images in memory, fetched a batch at a time with one indexing operation.
 
@@ -35,6 +39,13 @@ class ImageDataset(Dataset):
         if self.images.is_cuda:  # a copy that does not wait for what the GPU has to do
             index = index.pin_memory().to(self.images.device, non_blocking=True)
         return {"image": self.images[index], "label": self.labels[index], "index": index}
+
+
+def random_split(dataset: ImageDataset, sizes: dict[str, int]) -> dict[str, ImageDataset]:
+    """Split at random, always in the same way."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
+    parts = zip(sizes, order.split(list(sizes.values())), strict=True)
+    return {name: ImageDataset(dataset.images[i], dataset.labels[i]) for name, i in parts}
 
 
 class TrainingOrder(DistributedSampler):
@@ -122,6 +133,11 @@ class ImageDataModule(LightningDataModule, ABC):
         self.num_samples = num_samples
         self.sample_batch_size = sample_batch_size
         self.splits: dict[str, ImageDataset] = {}
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
 
     @abstractmethod
     def load_splits(self, stage: str) -> dict[str, ImageDataset]:

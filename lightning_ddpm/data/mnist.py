@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torchvision import datasets
 
-from lightning_ddpm.data.base import ImageDataModule, ImageDataset
+from lightning_ddpm.data.base import DataError, ImageDataModule, ImageDataset, random_split
 
 DATASETS = {cls.__name__: cls for cls in (datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST)}
 FILES = {  # name: header (magic number, then the lengths of the axes)
@@ -24,10 +24,6 @@ FILES = {  # name: header (magic number, then the lengths of the axes)
     "t10k-labels-idx1-ubyte": (2049, 10_000),
 }
 NETWORK_TIMEOUT = 10  # seconds
-
-
-class DataError(Exception):
-    """The data cannot be read or fetched; the message names the file and says what to do."""
 
 
 class MNISTDataModule(ImageDataModule):
@@ -70,6 +66,11 @@ class MNISTDataModule(ImageDataModule):
         self.data_dir = Path(data_dir or os.environ.get("LIGHTNING_DDPM_DATA", "data"))
         self.dataset = dataset
         self.source = source
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """That of all data sets of this format."""
+        return (1, 28, 28)
 
     @property
     def raw_folder(self) -> Path:
@@ -186,10 +187,3 @@ def packaged_digits() -> ImageDataset:
 
     table = torch.from_numpy(np.loadtxt(mnist.DATA_PATH, np.uint8, delimiter=","))
     return ImageDataset(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long())
-
-
-def random_split(dataset: ImageDataset, sizes: dict[str, int]) -> dict[str, ImageDataset]:
-    """Split at random, always in the same way."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
-    parts = zip(sizes, order.split(list(sizes.values())), strict=True)
-    return {name: ImageDataset(dataset.images[i], dataset.labels[i]) for name, i in parts}

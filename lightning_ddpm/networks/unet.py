@@ -36,7 +36,8 @@ class UNet(Network):
 
     Raises:
         ValueError: if there is no level, or one has no channels, or ``num_classes`` is below 0, or
-            ``weak_dropout`` is not from 0 to 1.
+            ``weak_dropout`` is not from 0 to 1; when it is called, if the images cannot be halved
+            as often as the levels ask for.
     """
 
     def __init__(
@@ -88,6 +89,12 @@ class UNet(Network):
         self, x_t: Images, t: TimeSteps, label: Labels | None = None, weak: Mask | None = None
     ) -> Output:
         """Predict from noisy images ``x_t`` (b, c, h, w) at time steps ``t`` (b)."""
+        divisor = 2 ** len(self.down)
+        if x_t.shape[2] % divisor or x_t.shape[3] % divisor:
+            raise ValueError(
+                f"UNet with {len(self.channels)} levels needs an image_shape with height and width "
+                f"divisible by {divisor}, got {tuple(x_t.shape[1:])}"
+            )
         embedding = self.embedding(t)
         if self.label is not None:
             embedding = embedding + self.label(torch.full_like(t, -1) if label is None else label)

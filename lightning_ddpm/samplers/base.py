@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lightning_ddpm.denoiser import Denoise
@@ -88,11 +90,19 @@ class Sampler(ABC):
         noise: SampleNoise,
         times: Sequence[int] | None = None,
         progress: bool = False,
-    ) -> Images:
-        """The images at the end of the ``trajectory``, with a progress bar if asked for."""
+        frames: int | None = None,
+    ) -> Images | Float[Tensor, "b frames c *spatial"]:
+        """The images at the end of the ``trajectory``, with a progress bar if asked for.
+
+        If ``frames`` are asked for, that many on the way, evenly spaced from x to the images, or as
+        many as there are.
+        """
         times = times or self.timesteps(schedule)
         steps = self.trajectory(denoise, schedule, x, noise, times)
         title = f"sampling {len(x)} images"
         bar = tqdm(steps, title, len(times) - 1, leave=False, unit="step", disable=not progress)
-        (images,) = deque(bar, maxlen=1)
-        return images
+        if frames is None:
+            (images,) = deque(bar, maxlen=1)
+            return images
+        kept = torch.linspace(0, len(times) - 1, min(frames, len(times))).round().int().tolist()
+        return torch.stack([x for i, x in enumerate(chain([x], bar)) if i in kept], dim=1)

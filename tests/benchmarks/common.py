@@ -15,7 +15,7 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.cli import CONFIGS
+from lightning_ddpm.flags import CONFIGS
 from lightning_ddpm.hardware import multiplies_bf16
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def default_model(**network: object) -> DiffusionLightningModule:
 
 def default_batch_size() -> int:
     """The batch size of the default recipe."""
-    return yaml.safe_load((CONFIGS / "default.yaml").read_text())["data"]["batch_size"]
+    return yaml.safe_load((CONFIGS / "default.yaml").read_text())["data"]["init_args"]["batch_size"]
 
 
 def training_images() -> torch.Tensor:

@@ -1,0 +1,126 @@
+"""Any folder of images."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.functional import pil_to_tensor
+
+from lightning_ddpm.data.base import DataError, ImageDataModule, ImageDataset, random_split
+
+GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+
+
+class ImageFolderDataModule(ImageDataModule):
+    """The images of a folder and its subfolders, held in memory.
+
+    The subfolders, in the order of their names, are the classes; images that lie in the folder
+    itself are of class 0. If all images are grey, they stay so, otherwise all become RGB. One in
+    twenty, chosen at random but always the same, is for validation, and one in twenty for ``test``.
+
+    Args:
+        data_dir: the folder.
+        image_size: height and width to bring images to: the shorter side is scaled to it, and the
+            middle is cut out. If not given, all images must be of one size.
+        batch_size: images in a batch, of each process.
+        num_workers: processes that fetch batches; with images in memory none is fastest.
+        num_samples: how many images ``predict`` generates.
+        sample_batch_size: how many at once; what suits the device if not given.
+
+    Raises:
+        ValueError: if an argument is out of range.
+        DataError: when the images are read, if there are fewer than three, or one is damaged, of
+            another size, or of more than 8 bits; it names the file.
+    """
+
+    def __init__(
+        self,
+        data_dir: str,
+        image_size: int | None = None,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        num_samples: int = 16,
+        sample_batch_size: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, num_workers, num_samples, sample_batch_size)
+        if image_size is not None and image_size < 1:
+            raise ValueError(f"image_size must be at least 1, got {image_size}")
+        self.save_hyperparameters()
+        self.data_dir = Path(data_dir)
+        self.image_size = image_size
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The files, in the order of their names."""
+        if not self.data_dir.is_dir():
+            raise DataError(f"{self.data_dir}: no such folder")
+        paths = sorted(
+            path
+            for path in self.data_dir.rglob("*")
+            if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith(".")
+        )
+        if len(paths) < 3:
+            raise DataError(f"{self.data_dir} has {len(paths)} images; at least 3 are needed")
+        return paths
+
+    @cached_property
+    def heads(self) -> list[tuple[str, tuple[int, int]]]:
+        """The mode, and the width and height, of each image."""
+        return [self.read_head(path) for path in self.paths]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        channels = 1 if all(mode in GREY for mode, _ in self.heads) else 3
+        if self.image_size is not None:
+            return (channels, self.image_size, self.image_size)
+        width, height = self.heads[0][1]
+        for path, (_, size) in zip(self.paths, self.heads, strict=True):
+            if size != (width, height):
+                raise DataError(
+                    f"{path} has {size[0]}x{size[1]} pixels, and {self.paths[0]} {width}x{height}: "
+                    "--image_size brings all to one size"
+                )
+        return (channels, height, width)
+
+    def read_head(self, path: Path) -> tuple[str, tuple[int, int]]:
+        """The mode, and the width and height of an upright image."""
+        try:
+            with Image.open(path) as image:
+                mode, size = image.mode, image.size
+                turned = image.getexif().get(0x0112, 1) > 4  # lies on its side
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{path} cannot be read as an image") from error
+        if mode not in (*GREY, *COLOUR):
+            raise DataError(f"{path} has values of more than 8 bits ({mode}): save it with 8 bits")
+        return mode, (size[1], size[0]) if turned else size
+
+    def read_image(self, path: Path, channels: int) -> UInt8[Tensor, "c h w"]:
+        """An image, upright and of ``image_size``."""
+        side = self.image_size
+        try:
+            with Image.open(path) as file:
+                image = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{path} cannot be read as an image") from error
+        if side is not None:
+            image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+        return pil_to_tensor(image)
+
+    def load_splits(self, stage: str) -> dict[str, ImageDataset]:
+        """Read all images, and share them out."""
+        read = partial(self.read_image, channels=self.image_shape[0])
+        with ThreadPoolExecutor() as pool:
+            images = torch.stack(list(pool.map(read, self.paths)))
+        names = [path.relative_to(self.data_dir).parts for path in self.paths]
+        classes = sorted({parts[0] for parts in names if len(parts) > 1})
+        labels = [classes.index(parts[0]) if len(parts) > 1 else 0 for parts in names]
+        few = max(1, len(images) // 20)
+        sizes = {"train": len(images) - 2 * few, "val": few, "test": few}
+        splits = random_split(ImageDataset(images, torch.tensor(labels)), sizes)
+        return {name: splits[name] for name in (["test"] if stage == "test" else ["train", "val"])}

@@ -1,0 +1,159 @@
+"""Models on disk: the package's own, exported weights, and ONNX."""
+
+import os
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import ROOT
+
+from lightning_ddpm import DiffusionLightningModule, MNISTDataModule, load_model
+from lightning_ddpm.checkpoints import PRETRAINED, write_weights
+from lightning_ddpm.data.base import ImageDataset
+from lightning_ddpm.images import to_uint8
+from lightning_ddpm.metrics import Judge
+from lightning_ddpm.networks import MLP, UNet
+from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.objective import VelocityTarget
+from lightning_ddpm.samplers import DDIM
+from lightning_ddpm.schedule import CosineSchedule
+
+
+def small_model(**network: object) -> DiffusionLightningModule:
+    """An untrained model whose weights all differ from zero."""
+    model = DiffusionLightningModule(
+        UNet(channels=(8, 16), **network), CosineSchedule(200), VelocityTarget(), sampler=DDIM(4)
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) / 30)
+    return model.eval()
+
+
+def test_the_package_has_a_model_that_draws_digits(digits: MNISTDataModule) -> None:
+    # Oracle: real digits the model has not seen, in the judge's frozen features.
+    images = to_uint8(load_model().sample(400, progress=False))
+    train = digits.splits["train"]
+    judge = Judge(ImageDataset(train.images[:4000], train.labels[:4000]))
+    figures, floors = judge.score(images), judge.score(digits.splits["val"].images[:400])
+    assert figures["frechet_distance"] < 5 * floors["frechet_distance"]
+    assert figures["coverage"] > 0.7 * floors["coverage"]
+    assert figures["near_copies"] <= floors["near_copies"] + 0.01
+
+
+def test_predict_needs_no_checkpoint(train_py, tmp_path: Path) -> None:
+    result = train_py("predict", "--num_samples", 5, "--precision", "32-true")
+    assert "--ckpt_path takes one of yours" in result.stdout
+    images = np.load(tmp_path / "samples" / "samples.npz")["images"].astype(int)
+    expected = to_uint8(load_model().sample(5, progress=False))[:, 0].int().numpy()
+    assert np.abs(images - expected).max() <= 1
+    assert os.listdir(tmp_path) == ["samples"]
+
+
+def test_the_note_beside_the_weights_tells_their_figures() -> None:
+    note = (PRETRAINED.parent / "README.md").read_text()
+    assert re.search(r"commit `[0-9a-f]{7,40}`", note)
+    assert "python train.py" in note
+    assert PRETRAINED.stat().st_size < 4_000_000
+
+
+def test_exported_weights_sample_as_the_model_they_come_from(call_main, tmp_path: Path) -> None:
+    model = small_model(num_classes=3)
+    write_weights(model, tmp_path / "a.safetensors")
+    again = load_model(tmp_path / "a.safetensors")
+    assert dict(again.hparams) == dict(model.hparams)
+    assert torch.equal(again.sample(3, progress=False), model.sample(3, progress=False))
+    call_main("predict", "--ckpt_path", "a.safetensors", "--num_samples", 3, "--steps", 2)
+    images = np.load(tmp_path / "samples" / "samples.npz")["images"].astype(int)
+    expected = to_uint8(model.sample(3, sampler=DDIM(2), progress=False))[:, 0].int().numpy()
+    assert np.abs(images - expected).max() <= 3  # bfloat16, where the hardware has it
+
+
+def test_a_checkpoint_is_exported_with_its_average(call_main, tmp_path: Path, capfd) -> None:
+    options = ("--network", "MLP", "--model.network.init_args.hidden", 8, "--steps", 3)
+    call_main(*options, "--source", "packaged", "--max_steps", 3, "--limit_val_batches", 1)
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    call_main("export", "weights/a.safetensors", "--ckpt_path", checkpoint)
+    assert capfd.readouterr().out.endswith("the model is in weights/a.safetensors\n")
+    average = torch.load(checkpoint, weights_only=True)["state_dict"]
+    exported = load_model(tmp_path / "weights" / "a.safetensors")
+    assert isinstance(exported.network, MLP)
+    assert all(torch.equal(weight, average[n]) for n, weight in exported.state_dict().items())
+
+
+@pytest.mark.parametrize("network", [{}, {"num_classes": 3}, {"weak_dropout": 0.1}], ids=str)
+def test_a_loop_over_the_onnx_graph_is_ddim(
+    network: dict, call_main, tmp_path: Path, capfd
+) -> None:
+    model = small_model(**network)
+    write_weights(model, tmp_path / "a.safetensors")
+    call_main("export", "a.onnx", "--ckpt_path", "a.safetensors")
+    (difference,) = re.findall(r"at most (\S+) from PyTorch", capfd.readouterr().out)
+    assert 0 < float(difference) < 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"))
+    x = noise = np.random.default_rng(0).standard_normal((5, 1, 28, 28), np.float32)
+    labels = {"label": np.arange(5) % 3} if model.network.num_classes else {}
+    for t, s in pairwise(DDIM(6).timesteps(model.schedule)):
+        x, _ = session.run(None, {"x_t": x, "t": np.full(5, t), "s": np.full(5, s), **labels})
+    # Oracle: PyTorch, through the sampler's own loop.
+    denoise = model.denoiser(torch.arange(5) % 3 if labels else None)
+    expected = DDIM(6).sample(denoise, model.schedule, torch.from_numpy(noise), SampleNoise(0, []))
+    np.testing.assert_allclose(x, expected.numpy(), atol=1e-4)
+
+
+def test_export_takes_the_package_s_model_if_no_other(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("lightning-ddpm")
+    subprocess.run([script, "export", "digits.onnx"], cwd=tmp_path, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.onnx"]
+    session = onnxruntime.InferenceSession(str(tmp_path / "digits.onnx"))
+    assert {i.name: i.shape[1:] for i in session.get_inputs()} == {
+        "x_t": [1, 28, 28],
+        "t": [],
+        "s": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "names"),
+    [
+        (("a.pt",), 2, ".safetensors or .onnx"),
+        (("a.onnx", "--ckpt_path", "nowhere.ckpt"), 1, "nowhere.ckpt"),
+        (("a.onnx", "--ckpt_path", str(ROOT / "README.md")), 1, "neither a checkpoint"),
+        (("/proc/x/a.onnx",), 1, "/proc/x"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: tuple, code: int, names: str, call_main, tmp_path: Path, capfd
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        call_main("export", *arguments)
+    told = str(exit_.value.code) if code == 1 else capfd.readouterr().err.splitlines()[-1]
+    assert "error: " in told
+    assert names in told
+    assert "\n" not in told
+    assert not [*tmp_path.iterdir()]
+
+
+def test_training_does_not_go_on_from_weights(call_main, tmp_path: Path, capfd) -> None:
+    for words in (("fit", "--ckpt_path", PRETRAINED), ("predict", "--ckpt_path", "a.safetensors")):
+        (tmp_path / "a.safetensors").write_bytes(PRETRAINED.read_bytes()[:5000])
+        with pytest.raises(SystemExit) as exit_:
+            call_main(*words)
+        assert exit_.value.code == 2
+    error = capfd.readouterr().err
+    assert "fit goes on from a checkpoint only" in error
+    assert "a.safetensors: neither a checkpoint that fit has saved nor exported weights" in error
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    model = small_model()
+    model.hparams["network"]["init_args"]["channels"] = (8, 24)
+    write_weights(model, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="no model can be built"):
+        load_model(tmp_path / "a.safetensors")

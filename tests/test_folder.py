@@ -1,0 +1,195 @@
+"""Own images: a folder of them is trained on with the same command as MNIST."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from lightning_ddpm import load_model
+from lightning_ddpm.data import DataError, ImageFolderDataModule
+
+BRIEF = ("--max_steps", 2, "--limit_val_batches", 1, "--steps", 2, "--accelerator", "cpu")
+OWN = ("--data", "ImageFolderDataModule", "--data_dir")
+
+
+def write_images(
+    folder: Path, size: tuple[int, int], mode: str = "RGB", n: int = 12, suffix: str = "png"
+) -> None:
+    """Random images of (width, height), in two classes."""
+    draw = np.random.default_rng(0)
+    for i in range(n):
+        path = folder / ("cats", "dogs")[i % 2] / f"{i:02d}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = draw.integers(0, 256, (size[1], size[0], 3), np.uint8)
+        Image.fromarray(pixels).convert(mode).save(path)
+
+
+def splits(folder: Path, **options: object) -> dict[str, torch.Tensor]:
+    data = ImageFolderDataModule(str(folder), **options)
+    found = data.load_splits("fit") | data.load_splits("test")
+    return {name: split.images for name, split in found.items()}
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1), ("P", 3), ("RGBA", 3)])
+def test_pixels_and_classes_are_those_of_the_files(
+    tmp_path: Path, mode: str, channels: int
+) -> None:
+    write_images(tmp_path, (16, 12), mode)
+    data = ImageFolderDataModule(str(tmp_path))
+    assert data.image_shape == (channels, 12, 16)
+    found = {}
+    for split in (data.load_splits("fit") | data.load_splits("test")).values():
+        for image, label in zip(split.images, split.labels, strict=True):
+            found[image.numpy().tobytes()] = int(label)
+    # Oracle: another reader, numpy by way of PIL's own conversion.
+    expected = {}
+    for path in tmp_path.rglob("*.png"):
+        pixels = np.asarray(Image.open(path).convert("L" if channels == 1 else "RGB"))
+        pixels = pixels.reshape(12, 16, channels).transpose(2, 0, 1)
+        expected[pixels.tobytes()] = ["cats", "dogs"].index(path.parent.name)
+    assert len(expected) == 12
+    assert found == expected
+
+
+def test_splits_share_the_images_out_and_stay_the_same(tmp_path: Path) -> None:
+    write_images(tmp_path, (8, 8), n=60)
+    first, again = splits(tmp_path), splits(tmp_path)
+    assert {name: len(images) for name, images in first.items()} == {
+        "train": 54,
+        "val": 3,
+        "test": 3,
+    }
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    everything = torch.cat([*first.values()]).flatten(1)
+    assert len(everything.unique(dim=0)) == 60
+
+
+def test_grey_and_colour_together_are_colour(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", (8, 8), "L", n=3)
+    write_images(tmp_path / "b", (8, 8), "RGB", n=3)
+    assert ImageFolderDataModule(str(tmp_path)).image_shape == (3, 8, 8)
+
+
+def test_images_are_scaled_and_cut_to_a_size(tmp_path: Path) -> None:
+    write_images(tmp_path, (40, 20), n=3)
+    (path, *_) = sorted(tmp_path.rglob("*.png"))
+    images = torch.cat([*splits(tmp_path, image_size=8).values()])
+    assert images.shape == (3, 3, 8, 8)
+    # Oracle: the middle square, scaled by numpy's mean of blocks, up to the filter.
+    middle = np.asarray(Image.open(path))[:, 10:30].astype(float)
+    small = np.asarray(
+        Image.fromarray(middle.astype(np.uint8)).resize((8, 8), Image.Resampling.BOX)
+    )
+    distances = (images.float() - torch.tensor(small).permute(2, 0, 1)).square().mean((1, 2, 3))
+    assert distances.min().sqrt() < 0.5 * distances.sort().values[1].sqrt()
+
+
+def test_photographs_are_upright(tmp_path: Path) -> None:
+    write_images(tmp_path, (8, 12), n=3)
+    for path in tmp_path.rglob("*.png"):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by 90 degrees
+        Image.open(path).save(path, exif=exif)
+    assert ImageFolderDataModule(str(tmp_path)).image_shape == (3, 8, 12)
+    turned = [np.asarray(ImageOps.exif_transpose(Image.open(p))) for p in tmp_path.rglob("*.png")]
+    images = torch.cat([*splits(tmp_path).values()]).permute(0, 2, 3, 1).numpy()
+    assert {i.tobytes() for i in images} == {t.tobytes() for t in turned}
+
+
+def test_trains_and_samples_with_the_same_command(call_main, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", (16, 12))
+    call_main(*OWN, "own", "--batch_size", 4, *BRIEF)
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    model = load_model(checkpoint)
+    assert model.image_shape == (3, 12, 16)
+    assert next(tmp_path.rglob("step-000002.png")).is_file()
+    call_main("predict", "--ckpt_path", checkpoint, "--num_samples", 5)
+    images = np.load(tmp_path / "samples" / "samples.npz")["images"]
+    assert images.shape == (5, 3, 12, 16)
+    expected = ((model.sample(5, progress=False) + 1) * 127.5).round().numpy()
+    assert np.abs(images.astype(int) - expected).max() <= 1
+    call_main("validate", "--ckpt_path", checkpoint, *OWN, "own", "--limit_val_batches", 1)
+
+
+def test_every_network_and_the_labels_take_own_images(call_main, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", (8, 8), "L")
+    call_main("--network", "MLP", *OWN, "own", "--batch_size", 4, *BRIEF)
+    classes = ("--model.network.init_args.num_classes", 2)
+    call_main("--config", "conditional", *classes, *OWN, "own", "--batch_size", 4, *BRIEF)
+    checkpoint = tmp_path / "lightning_logs" / "version_1" / "checkpoints" / "last.ckpt"
+    call_main("predict", "--ckpt_path", checkpoint, "--labels", 1)
+    assert np.load(tmp_path / "samples" / "samples.npz")["labels"].tolist() == [1] * 16
+
+
+def test_an_image_size_makes_all_images_alike(call_main, tmp_path: Path) -> None:
+    write_images(tmp_path / "own" / "a", (30, 20), n=3, suffix="jpg")
+    write_images(tmp_path / "own" / "b", (9, 40), n=3)
+    call_main(*OWN, "own", "--image_size", 8, "--batch_size", 4, *BRIEF)
+    assert load_model(next(tmp_path.rglob("last.ckpt"))).image_shape == (3, 8, 8)
+
+
+def broken(folder: Path, how: str) -> None:
+    """A folder of images with something wrong."""
+    write_images(folder, (10, 10) if how == "ten" else (8, 8))
+    first = sorted(folder.rglob("*.png"))[0]
+    if how == "few":
+        for path in sorted(folder.rglob("*.png"))[2:]:
+            path.unlink()
+    elif how == "cut":
+        first.write_bytes(first.read_bytes()[:100])
+    elif how == "text":
+        first.write_text("not an image")
+    elif how == "size":
+        Image.new("RGB", (8, 12)).save(folder / "dogs" / "odd.png")
+    elif how == "deep":
+        Image.fromarray(np.zeros((8, 8), np.uint16)).save(folder / "dogs" / "deep.png")
+
+
+@pytest.mark.parametrize(
+    ("how", "names"),
+    [
+        ("few", "2 images; at least 3"),
+        ("cut", "cats/00.png cannot be read"),
+        ("text", "cats/00.png cannot be read"),
+        ("size", "odd.png has 8x12 pixels"),
+        ("deep", "deep.png has values of more than 8 bits"),
+        ("ten", "height and width divisible by 4, got (3, 10, 10)"),
+    ],
+)
+def test_bad_folders_are_one_line(
+    how: str, names: str, call_main, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken(tmp_path / "own", how)
+    with pytest.raises(SystemExit) as exit_:
+        call_main(*OWN, "own", *BRIEF)
+    message = capfd.readouterr().err + str(exit_.value.code)
+    (line,) = [line for line in message.splitlines() if line.startswith("error: ")]
+    assert names in line
+    assert not [*tmp_path.rglob("*.ckpt")]
+
+
+def test_other_bad_input_is_named(call_main, tmp_path: Path, capfd) -> None:
+    for words, names in (
+        ((*OWN, "nowhere"), "nowhere: no such folder"),
+        (OWN[:2], "data_dir"),
+        ((*OWN, "x", "--image_size", 0), "image_size must be at least 1"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            call_main(*words, *BRIEF)
+        assert names in capfd.readouterr().err + str(exit_.value.code)
+
+
+def test_a_model_of_other_images_is_refused(call_main, tmp_path: Path, capfd) -> None:
+    write_images(tmp_path / "own", (16, 16))
+    with pytest.raises(SystemExit) as exit_:
+        call_main("validate", *OWN, "own")
+    message = capfd.readouterr().err + str(exit_.value.code)
+    assert "image_shape (1, 28, 28) is not that of the data, (3, 16, 16)" in message
+
+
+def test_data_error_comes_when_images_are_read(tmp_path: Path) -> None:
+    data = ImageFolderDataModule(str(tmp_path))
+    with pytest.raises(DataError, match="0 images"):
+        data.setup("fit")
