@@ -294,6 +294,7 @@ def main() -> None:
         import_module(f"lightning_ddpm.{sys.argv.pop(1)}").main()
         return
     sys.argv[1:] = expand(sys.argv[1:])
+    sys.path.append(os.getcwd())  # for parts of one's own, as my.Network
     for noise in (
         ".*does not have many workers.*",
         ".*treespec, LeafSpec.*",

@@ -42,11 +42,11 @@ LAYOUT = {  # of the tab CUSTOM SCALARS in TensorBoard: curves that are read tog
         "training and validation": ["Multiline", ["train/loss", "val/loss"]],
         "validation, by time step": ["Multiline", ["val_by_time/.*"]],
     },
+    "Optimizer": {"learning rate": ["Multiline", ["lr-.*"]]},
     "Samples": {
         "Fréchet distance": ["Multiline", ["eval/frechet_distance", "eval/frechet_floor"]],
         "precision and recall": ["Multiline", ["eval/precision$", "eval/recall$"]],
     },
-    "Optimizer": {"learning rate": ["Multiline", ["lr-.*"]]},
 }
 
 
