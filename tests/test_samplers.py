@@ -7,7 +7,9 @@ import torch
 from conftest import concrete_classes
 from gaussian import draw, ideal_denoiser, probability_flow
 
-from lightning_ddpm import samplers
+from lightning_ddpm import MNISTDataModule, load_model, samplers
+from lightning_ddpm.images import to_uint8
+from lightning_ddpm.metrics import DigitFeatures, frechet_distance
 from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver, Heun, Sampler
 from lightning_ddpm.schedule import CosineSchedule, LinearSchedule, NoiseSchedule
@@ -172,3 +174,13 @@ def test_impossible_steps_are_refused(steps: int) -> None:
 def test_impossible_eta_is_refused(cls: type[DDIM | DPMSolver], eta: float) -> None:
     with pytest.raises(ValueError, match="eta must be from 0 to 1"):
         cls(10, eta)
+
+
+@pytest.mark.parametrize("sampler", [Ancestral(20), DDIM(20), DPMSolver(20), Heun(10), Heun(20)])
+def test_every_sampler_draws_digits(sampler: Sampler, digits: MNISTDataModule) -> None:
+    # Oracle: real digits. A trained network errs where an ideal one does not: at much noise.
+    features, model = DigitFeatures(), load_model()
+    train, val = (features(digits.splits[name].images[:2000]) for name in ("train", "val"))
+    images = model.sample(200, sampler=sampler, guidance=1, progress=False)
+    distance = frechet_distance(train, features(to_uint8(images)))
+    assert distance < 3 * frechet_distance(train, val[:200])

@@ -1,7 +1,7 @@
 """The judge of generated digits: frozen features, and figures that each have a floor."""
 
 from lightning_ddpm.metrics.features import DigitFeatures
-from lightning_ddpm.metrics.judge import Judge, table, with_floors
+from lightning_ddpm.metrics.judge import Judge, frechet_distance, table, with_floors
 from lightning_ddpm.metrics.manifold import Manifold
 from lightning_ddpm.metrics.memorisation import memorisation, nearest
 
@@ -9,6 +9,7 @@ __all__ = [
     "DigitFeatures",
     "Judge",
     "Manifold",
+    "frechet_distance",
     "memorisation",
     "nearest",
     "table",

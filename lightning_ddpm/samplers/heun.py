@@ -6,6 +6,8 @@ from lightning_ddpm.samplers.base import Sampler
 from lightning_ddpm.schedule import NoiseSchedule
 from lightning_ddpm.shapes import Images, TimeSteps, expand_like
 
+LARGEST_RATIO = 10
+
 
 class Heun(Sampler):
     r"""Heun's method for the probability flow: a DDIM step, corrected with the noise at its end.
@@ -16,8 +18,9 @@ class Heun(Sampler):
         \tilde x_s = \alpha_s \hat x_0 + \sigma_s \hat\epsilon(x_t, t)
 
     (Karras et al. 2022, arXiv 2206.00364, algorithm 1, for an image scaled by alpha). Second order
-    at two calls of the network a step. The last step, to clean data, and one from zero SNR are not
-    corrected.
+    at two calls of the network a step. A step that makes sigma / alpha more than ten times smaller,
+    over which the noise is no straight line, is not corrected: the last one, to clean data, and the
+    first ones of schedules that end in almost pure noise.
 
     Args:
         steps: number of denoising steps, at most the schedule's T.
@@ -40,7 +43,7 @@ class Heun(Sampler):
         x0, epsilon, _ = denoise(x_t, t)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
         x_s = expand_like(alpha_s, x0) * x0 + expand_like(sigma_s, x0) * epsilon
-        if bool((s < 0).any() | (alpha_t == 0).any()):
+        if bool((alpha_t * sigma_s * LARGEST_RATIO < alpha_s * sigma_t).any()):
             return x_s, None
         change = denoise(x_s, s).noise - epsilon
         return x_s + expand_like((sigma_s - alpha_s * sigma_t / alpha_t) / 2, x0) * change, None
