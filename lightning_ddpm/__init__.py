@@ -21,14 +21,10 @@ from 0 to T - 1; -1 is clean data. Imports point down this diagram only: the mat
 nothing of Lightning, nor of MNIST. `load_model()` is a trained model, ready to `sample`.
 """
 
-from lightning_ddpm.checkpoints import load_model
-from lightning_ddpm.data import ImageFolderDataModule, MNISTDataModule
-from lightning_ddpm.module import DiffusionLightningModule
+# With __all__, pdoc would leave out the modules.
+from lightning_ddpm.checkpoints import load_model as load_model
+from lightning_ddpm.data import ImageFolderDataModule as ImageFolderDataModule
+from lightning_ddpm.data import MNISTDataModule as MNISTDataModule
+from lightning_ddpm.module import DiffusionLightningModule as DiffusionLightningModule
 
-__all__ = [
-    "DiffusionLightningModule",
-    "ImageFolderDataModule",
-    "MNISTDataModule",
-    "load_model",
-]
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
 """The diffusion model as a classifier and as a detector of images of another kind.
 
-``python -m lightning_ddpm.classify --ckpt_path conditional.ckpt``
+``python train.py classify --ckpt_path conditional.ckpt``
 """
 
 import argparse
@@ -76,7 +76,7 @@ def detection(inside: PerSample, outside: PerSample) -> float:
 
 def main() -> None:
     """Print the accuracy on MNIST's test images, and how well Fashion-MNIST is told from them."""
-    parser = argparse.ArgumentParser(prog="python -m lightning_ddpm.classify", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python train.py classify", description=__doc__)
     parser.add_argument("--ckpt_path", required=True)
     parser.add_argument("--data_dir", help="folder of MNIST, as for train.py")
     parser.add_argument("--fashion_dir", help="folder of Fashion-MNIST; data_dir if not given")

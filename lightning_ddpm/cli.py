@@ -313,7 +313,8 @@ def main() -> None:
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
-            parser_kwargs={"allow_abbrev": False} | {name: dict(options) for name in SUBCOMMANDS},
+            parser_kwargs={"allow_abbrev": False, "epilog": f"Besides: {', '.join(TOOLS)}."}
+            | {name: dict(options) for name in SUBCOMMANDS},
             parser_class=Parser,
             auto_configure_optimizers=False,
         )

@@ -1,4 +1,4 @@
-"""Write a trained model for use elsewhere: ``lightning-ddpm export FILE.safetensors|FILE.onnx``.
+"""Write a trained model for use elsewhere: ``python train.py export FILE.safetensors|FILE.onnx``.
 
 The ONNX graph is one step of DDIM, so that a loop over the time steps is all there is to sampling.
 """
@@ -97,7 +97,7 @@ def write_onnx(model: DiffusionLightningModule, path: Path) -> float:
 
 def main() -> None:
     """Export the checkpoint that is named on the command line, or the package's model."""
-    parser = argparse.ArgumentParser(prog="lightning-ddpm export", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python train.py export", description=__doc__)
     parser.add_argument("file", type=Path, help="where to: .safetensors or .onnx")
     parser.add_argument("--ckpt_path", default=PRETRAINED, help="the package's model if not given")
     options = parser.parse_args()

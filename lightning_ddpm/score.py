@@ -1,4 +1,4 @@
-"""Judge any file of digits: ``python -m lightning_ddpm.score FILE.npz|FILE.pt|FOLDER``."""
+"""Judge any file of digits: ``python train.py score FILE.npz|FILE.pt|FOLDER``."""
 
 import argparse
 import json
@@ -104,7 +104,7 @@ def score(
 
 def main() -> None:
     """Score the file that is named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m lightning_ddpm.score", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python train.py score", description=__doc__)
     parser.add_argument("file", type=Path, help=".npz, .npy or .pt, or a folder of pictures")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--data_dir", help="folder of MNIST, as for train.py")
