@@ -28,6 +28,8 @@ def load_model(path: str | Path = PRETRAINED) -> DiffusionLightningModule:
     Raises:
         ValueError: if the file does not hold a model that can be built.
     """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
     saved = read_saved(path)
     if saved is None:
         raise ValueError(f"{path}: neither a checkpoint that fit has saved nor exported weights")
@@ -65,7 +67,7 @@ def read_weights(path: str | Path) -> dict[str, Any] | None:
 def write_weights(model: DiffusionLightningModule, path: Path) -> None:
     """Write the weights as safetensors, with the hyper-parameters as JSON in its metadata."""
     hparams = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
-    state = {name: weight.contiguous() for name, weight in model.state_dict().items()}
+    state = {name: weight.clone().contiguous() for name, weight in model.state_dict().items()}
     with replacing(path) as temporary:
         temporary.write_bytes(save(state, {"hyper_parameters": json.dumps(hparams)}))
 

@@ -87,6 +87,8 @@ def main() -> None:
         sys.exit("error: --num_images and --draws must be at least 1")
     try:
         model = load_model(options.ckpt_path)
+        if model.image_shape != (1, 28, 28):
+            raise ValueError(f"{options.ckpt_path} is of images of shape {model.image_shape}")
         digits = MNISTDataModule(options.data_dir)
         sizes = (options.num_images, options.draws)
         classes = list(range(model.network.num_classes))

@@ -172,16 +172,20 @@ class CLI(LightningCLI):
             fast = self.config.subcommand in ("fit", "predict")
             trainer.precision = fastest_precision(str(trainer.accelerator)) if fast else "32-true"
 
-    def adopt_image_shape(self) -> None:
-        """Make a new model for the images that are there, unless it was told what they are."""
+    def adopt_data(self) -> None:
+        """Make a new model for the images that are there, unless it was told another shape."""
         options = self.config[self.config.subcommand]
-        if tuple(options.model.image_shape) != MNIST_SHAPE:
+        if tuple(options.model.image_shape) != MNIST_SHAPE or options.model.network is None:
             return
         module, _, name = options.data.class_path.rpartition(".")
         data = getattr(import_module(module), name)(**options.data.init_args.as_dict())
         options.model.image_shape = list(data.image_shape)
-        network = options.model.network.init_args
-        adopted = {"image_shape": list(data.image_shape), "image_channels": data.image_shape[0]}
+        network, channels = options.model.network.init_args, data.image_shape[0]
+        adopted = {"image_shape": list(data.image_shape), "image_channels": channels}
+        if options.model.variance == "learned" and network.get("out_channels") in (None, 2):
+            adopted["out_channels"] = 2 * channels
+        if network.get("num_classes"):
+            adopted["num_classes"] = len(data.class_names)
         for name in adopted.keys() & set(network.keys()):
             network[name] = adopted[name]
 
@@ -229,7 +233,7 @@ class CLI(LightningCLI):
         """Build everything; a bad value is a bad flag."""
         try:
             if self.config.subcommand == "fit" and self.saved is None:
-                self.adopt_image_shape()
+                self.adopt_data()
             super().instantiate_classes()
         except (*REFUSALS, TypeError, ImportError) as error:
             self.parser.error(str(error))
@@ -237,7 +241,13 @@ class CLI(LightningCLI):
             if shapes_of(self.saved["state_dict"]) != shapes_of(self.model.state_dict()):
                 network = type(self.model.network).__name__
                 self.parser.error(f"the checkpoint does not hold the weights of this {network}")
-            trained = self.saved["hyper_parameters"].get("optimizer")
+            hparams = self.saved["hyper_parameters"]
+            for part in ("target", "schedule") if self.subcommand != "fit" else ():
+                if json.dumps(self.model.hparams[part]) != json.dumps(hparams.get(part)):
+                    self.parser.error(
+                        f"--{part}: the weights were trained with {hparams.get(part)}"
+                    )
+            trained = hparams.get("optimizer")
             if self.subcommand == "fit" and trained != self.model.optimizer:
                 self.parser.error(f"--optimizer: the checkpoint holds the state of {trained}")
             self.model.load_state_dict(self.saved["state_dict"])
@@ -247,8 +257,11 @@ class CLI(LightningCLI):
 
     @rank_zero_only
     def before_fit(self) -> None:
-        """Say which precision was chosen."""
+        """Say which precision was chosen, and how the classes are numbered."""
         print(f"precision:   {self.trainer.precision}")
+        if self.model.network.num_classes > 0:
+            names = [f"{i} {name}" for i, name in enumerate(self.datamodule.class_names)]
+            print(f"classes:     {', '.join(names)}")
 
     def before_test(self) -> None:
         """Leave the table to ``SampleEvaluation``."""
@@ -290,11 +303,11 @@ def main() -> None:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     if int(os.environ.get("LOCAL_RANK", 0)) > 0:
         die_with_parent()
+    sys.path.append(os.getcwd())  # for parts of one's own, as my.Network
     if sys.argv[1:2] and sys.argv[1] in TOOLS:
         import_module(f"lightning_ddpm.{sys.argv.pop(1)}").main()
         return
     sys.argv[1:] = expand(sys.argv[1:])
-    sys.path.append(os.getcwd())  # for parts of one's own, as my.Network
     for noise in (
         ".*does not have many workers.*",
         ".*treespec, LeafSpec.*",

@@ -140,7 +140,8 @@ class Diffusion(nn.Module):
 
         Raises:
             ValueError: if labels or guidance are asked of a model that was not trained for them, a
-                label is not one of the model's, or the sampler has more steps than the schedule.
+                label is not one of the model's, the sampler has more steps than the schedule, or
+                ``frames`` is below 2.
         """
         indices = range(samples) if isinstance(samples, int) else samples
         device = self.schedule.alpha.device

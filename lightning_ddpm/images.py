@@ -33,7 +33,7 @@ def image_grid(
 
     Args:
         images: what to show.
-        scale: pixels for a pixel; if not given, as many as make small images 100 or more wide.
+        scale: pixels for a pixel; if not given, as many as make small images at most 128 wide.
         columns: images in a row; if not given, as many as make a square.
         captions: a short text for each image.
     """

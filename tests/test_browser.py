@@ -79,16 +79,15 @@ def browser(folder: Path, train_py_in) -> Iterator[webdriver.Chrome]:
     options.binary_location = str(CHROMIUM)
     for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(flag)
-    deadline = time.monotonic() + SECONDS
-    while socket.socket().connect_ex(address) != 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    chrome = webdriver.Chrome(options, Service(DRIVER))
     try:
-        chrome.get("http://{}:{}/".format(*address))
-        yield chrome
+        deadline = time.monotonic() + SECONDS
+        while socket.socket().connect_ex(address) != 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        with webdriver.Chrome(options, Service(DRIVER)) as chrome:
+            chrome.get("http://{}:{}/".format(*address))
+            yield chrome
     finally:
-        chrome.quit()
         server.terminate()
         server.wait()
 

@@ -12,15 +12,18 @@ import onnxruntime
 import pytest
 import torch
 from conftest import ROOT
+from test_readme import PYTHON
+from torch import nn
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule, load_model
-from lightning_ddpm.checkpoints import PRETRAINED, write_weights
+from lightning_ddpm.checkpoints import PRETRAINED, read_saved, write_weights
 from lightning_ddpm.data.base import ImageDataset
+from lightning_ddpm.export import output_gain, write_onnx
 from lightning_ddpm.images import to_uint8
 from lightning_ddpm.metrics import Judge
-from lightning_ddpm.networks import MLP, UNet
+from lightning_ddpm.networks import MLP, Network, UNet
 from lightning_ddpm.noise import SampleNoise
-from lightning_ddpm.objective import VelocityTarget
+from lightning_ddpm.objective import NoiseTarget, VelocityTarget
 from lightning_ddpm.samplers import DDIM
 from lightning_ddpm.schedule import CosineSchedule
 
@@ -58,6 +61,8 @@ def test_predict_needs_no_checkpoint(train_py, tmp_path: Path) -> None:
 
 def test_the_note_beside_the_weights_tells_their_figures() -> None:
     note = (PRETRAINED.parent / "README.md").read_text()
+    weights = sum(weight.numel() for weight in load_model().parameters())
+    assert f"{weights:,} weights in float32" in note
     assert re.search(r"commit `[0-9a-f]{7,40}`", note)
     assert "python train.py" in note
     assert PRETRAINED.stat().st_size < 4_000_000
@@ -123,7 +128,7 @@ def test_export_takes_the_package_s_model_if_no_other(tmp_path: Path) -> None:
     ("arguments", "code", "names"),
     [
         (("a.pt",), 2, ".safetensors or .onnx"),
-        (("a.onnx", "--ckpt_path", "nowhere.ckpt"), 1, "nowhere.ckpt"),
+        (("a.onnx", "--ckpt_path", "nowhere.ckpt"), 1, "nowhere.ckpt: no such file"),
         (("a.onnx", "--ckpt_path", str(ROOT / "README.md")), 1, "neither a checkpoint"),
         (("/proc/x/a.onnx",), 1, "/proc/x"),
     ],
@@ -138,6 +143,50 @@ def test_bad_input_is_one_line(
     assert names in told
     assert "\n" not in told
     assert not [*tmp_path.iterdir()]
+
+
+class ThereAndBack(Network):
+    """Turns x_t and turns it back, with one weight in two places: x_t, but for rounding."""
+
+    def __init__(self, branch: bool = False) -> None:
+        super().__init__()
+        self.branch = branch
+        self.turn = nn.Parameter(torch.linalg.qr(torch.randn(784, 784))[0])
+        self.same = self.turn
+
+    def forward(self, x_t, t, label=None) -> torch.Tensor:
+        if self.branch and bool((x_t > 10).any()):
+            return x_t
+        return (x_t.flatten(1) @ self.turn @ self.same.T).view_as(x_t)
+
+
+def test_a_network_is_not_blamed_for_what_x0_magnifies(tmp_path: Path) -> None:
+    # On the cosine schedule, x0 is 20,000 times as far off as the noise, at the last time step.
+    model = DiffusionLightningModule(ThereAndBack(), CosineSchedule(), NoiseTarget()).eval()
+    assert 0 < write_onnx(model, tmp_path / "a.onnx") < 1e-4
+    gain = output_gain(model, torch.zeros(2, 1, 1, 1), torch.tensor([0, 999])).flatten()
+    alpha, sigma = model.schedule.alpha_sigma(torch.tensor([0, 999]))
+    torch.testing.assert_close(gain, sigma / alpha)
+    assert gain[1] > 10_000
+    write_weights(model, tmp_path / "a.safetensors")
+    assert read_saved(tmp_path / "a.safetensors") is not None
+
+
+def test_a_wrong_graph_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_ddpm.export.TOLERANCE", 1e-12)
+    with pytest.raises(ArithmeticError, match="differs from PyTorch by"):
+        write_onnx(small_model(), tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="ThereAndBack cannot be written as ONNX"):
+        write_onnx(DiffusionLightningModule(ThereAndBack(branch=True)), tmp_path / "a.onnx")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_parts_of_one_s_own_are_exported(train_py, tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text(PYTHON["my.py"])
+    options = ("--network", "my.Small", "--source", "packaged", "--max_steps", 2)
+    train_py(*options, "--limit_val_batches", 1, "--steps", 2)
+    train_py("export", "a.safetensors", "--ckpt_path", next(tmp_path.rglob("last.ckpt")))
+    train_py("predict", "--ckpt_path", "a.safetensors", "--steps", 2, "--num_samples", 1)
 
 
 def test_training_does_not_go_on_from_weights(call_main, tmp_path: Path, capfd) -> None:

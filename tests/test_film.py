@@ -40,8 +40,10 @@ def test_the_film_leads_from_noise_to_the_grid(
 
 def test_a_film_of_other_samples_is_not_left_behind(call_main, tmp_path: Path) -> None:
     call_main("predict", "--trajectory", "--num_samples", 2, "--steps", 2)
+    (tmp_path / "samples" / "trajectory.txt").touch()
     call_main("predict", "--num_samples", 2, "--steps", 2)
-    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["grid.png", "samples.npz"]
+    left = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert left == ["grid.png", "samples.npz", "trajectory.txt"]
 
 
 def test_frames_are_spread_over_the_trajectory() -> None:
@@ -55,6 +57,8 @@ def test_frames_are_spread_over_the_trajectory() -> None:
         torch.testing.assert_close(frame, seen[step], atol=1e-5, rtol=0)
     torch.testing.assert_close(film[:, -1], model.sample(2, sampler=DDIM(8), progress=False))
     assert model.sample(2, sampler=DDIM(3), frames=50, progress=False).shape[1] == 4
+    with pytest.raises(ValueError, match="frames must be at least 2, got 1"):
+        model.sample(2, frames=1)
 
 
 def test_captions_stand_above_their_images() -> None:

@@ -73,10 +73,10 @@ def test_grey_and_colour_together_are_colour(tmp_path: Path) -> None:
 
 
 def test_images_are_scaled_and_cut_to_a_size(tmp_path: Path) -> None:
-    write_images(tmp_path, (40, 20), n=3)
+    write_images(tmp_path, (40, 20), n=6)
     (path, *_) = sorted(tmp_path.rglob("*.png"))
     images = torch.cat([*splits(tmp_path, image_size=8).values()])
-    assert images.shape == (3, 3, 8, 8)
+    assert images.shape == (6, 3, 8, 8)
     # Oracle: the middle square, scaled by numpy's mean of blocks, up to the filter.
     middle = np.asarray(Image.open(path))[:, 10:30].astype(float)
     small = np.asarray(
@@ -87,7 +87,7 @@ def test_images_are_scaled_and_cut_to_a_size(tmp_path: Path) -> None:
 
 
 def test_photographs_are_upright(tmp_path: Path) -> None:
-    write_images(tmp_path, (8, 12), n=3)
+    write_images(tmp_path, (8, 12), n=6)
     for path in tmp_path.rglob("*.png"):
         exif = Image.Exif()
         exif[0x0112] = 6  # to be turned by 90 degrees
@@ -113,14 +113,14 @@ def test_trains_and_samples_with_the_same_command(call_main, tmp_path: Path) -> 
     call_main("validate", "--ckpt_path", checkpoint, *OWN, "own", "--limit_val_batches", 1)
 
 
-def test_every_network_and_the_labels_take_own_images(call_main, tmp_path: Path) -> None:
+def test_every_network_and_the_labels_take_own_images(call_main, tmp_path: Path, capfd) -> None:
     write_images(tmp_path / "own", (8, 8), "L")
     call_main("--network", "MLP", *OWN, "own", "--batch_size", 4, *BRIEF)
-    classes = ("--model.network.init_args.num_classes", 2)
-    call_main("--config", "conditional", *classes, *OWN, "own", "--batch_size", 4, *BRIEF)
+    call_main("--config", "conditional", *OWN, "own", "--batch_size", 4, *BRIEF)
+    assert "classes:     0 cats, 1 dogs\n" in capfd.readouterr().out
     checkpoint = tmp_path / "lightning_logs" / "version_1" / "checkpoints" / "last.ckpt"
-    call_main("predict", "--ckpt_path", checkpoint, "--labels", 1)
-    assert np.load(tmp_path / "samples" / "samples.npz")["labels"].tolist() == [1] * 16
+    call_main("predict", "--ckpt_path", checkpoint)
+    assert np.load(tmp_path / "samples" / "samples.npz")["labels"].tolist() == [0, 1] * 8
 
 
 def test_an_image_size_makes_all_images_alike(call_main, tmp_path: Path) -> None:
@@ -128,6 +128,39 @@ def test_an_image_size_makes_all_images_alike(call_main, tmp_path: Path) -> None
     write_images(tmp_path / "own" / "b", (9, 40), n=3)
     call_main(*OWN, "own", "--image_size", 8, "--batch_size", 4, *BRIEF)
     assert load_model(next(tmp_path.rglob("last.ckpt"))).image_shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("recipe", ["mlp", "learned_variance"])
+def test_recipes_take_own_images_in_any_order(recipe: str, call_main, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", (8, 8))
+    call_main(*OWN, "own", "--config", recipe, "--batch_size", 4, *BRIEF)
+    assert load_model(next(tmp_path.rglob("last.ckpt"))).image_shape == (3, 8, 8)
+
+
+def test_links_are_followed_and_hidden_files_left_out(tmp_path: Path) -> None:
+    write_images(tmp_path / "elsewhere", (8, 8), n=6)
+    (tmp_path / "own" / ".hidden").mkdir(parents=True)
+    (tmp_path / "own" / "zebras.png").mkdir()
+    for name in ("cats", "dogs"):
+        (tmp_path / "own" / name).symlink_to(tmp_path / "elsewhere" / name)
+    for name in (".hidden/x.png", ".x.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / "own" / name)
+    data = ImageFolderDataModule(str(tmp_path / "own"))
+    assert [path.name for path in data.paths] == [f"{i:02d}.png" for i in (0, 2, 4, 1, 3, 5)]
+    assert data.class_names == ["cats", "dogs"]
+    Image.new("RGB", (8, 8)).save(tmp_path / "own" / "alone.png")
+    assert ImageFolderDataModule(str(tmp_path / "own")).class_names == [".", "cats", "dogs"]
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    for i in range(6):
+        image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+        image.putpixel((1, 2), (0, 0, 255, 255))
+        image.save(tmp_path / f"{i}.png")
+    images = torch.cat([*splits(tmp_path).values()])
+    assert images[:, :, 2, 1].unique(dim=0).tolist() == [[0, 0, 255]]
+    images[:, :, 2, 1] = 255
+    assert (images == 255).all()
 
 
 def broken(folder: Path, how: str) -> None:
@@ -150,18 +183,21 @@ def broken(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "names"),
     [
-        ("few", "2 images; at least 3"),
+        ("few", "2 images; at least 6"),
         ("cut", "cats/00.png cannot be read"),
         ("text", "cats/00.png cannot be read"),
+        ("bomb", "cannot be read as an image"),
         ("size", "odd.png has 8x12 pixels"),
-        ("deep", "deep.png has values of more than 8 bits"),
+        ("deep", "deep.png is of mode I;16, not of 8 bits"),
         ("ten", "height and width divisible by 4, got (3, 10, 10)"),
     ],
 )
 def test_bad_folders_are_one_line(
-    how: str, names: str, call_main, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    how: str, names: str, call_main, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(tmp_path / "own", how)
+    if how == "bomb":
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # twice as many are refused by Pillow
     with pytest.raises(SystemExit) as exit_:
         call_main(*OWN, "own", *BRIEF)
     message = capfd.readouterr().err + str(exit_.value.code)

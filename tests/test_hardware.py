@@ -55,8 +55,8 @@ def test_a_compiled_network_leaves_an_ordinary_checkpoint(call_main, tmp_path: P
     names = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert not any("_orig_mod" in name for name in names)
     options = ("--ckpt_path", checkpoint, "--num_samples", 3, "--precision", "32-true")
-    call_main("predict", *options, "--out", "plain")
-    call_main("predict", *options, "--out", "compiled", "--compile")
+    call_main("predict", *options, "--outdir", "plain")
+    call_main("predict", *options, "--outdir", "compiled", "--compile")
     images = [np.load(tmp_path / f / "samples.npz")["images"] for f in ("plain", "compiled")]
     assert np.abs(images[0].astype(int) - images[1]).max() <= 1
 

@@ -43,8 +43,6 @@ def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             words = [word for word in words if word != "--compile"]  # test_hardware.py compiles
         if "--devices" in words:
             words[words.index("8")] = "1"  # test_ddp.py and test_nodes.py have more
-        if words[:1] == ["score"]:
-            monkeypatch.delenv("LIGHTNING_DDPM_DATA", raising=False)  # the packaged digits
         if words[:1] == ["classify"]:
             words += ["--help"]  # it needs Fashion-MNIST; test_classify.py runs it
         if "--help" in words:
@@ -57,7 +55,10 @@ def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         if subcommand == "fit":
             words += () if "--data" in words else ("--source", SOURCE)
             words += ("--max_steps", 4 if "--ckpt_path" in words else 2)  # the one goes on
-        call_main(*words)
+        with monkeypatch.context() as context:
+            if subcommand == "score":
+                context.delenv("LIGHTNING_DDPM_DATA", raising=False)  # the packaged digits
+            call_main(*words)
     assert {path.name for path in tmp_path.iterdir()} > {"digits.onnx", "weights.safetensors"}
 
 
@@ -72,6 +73,12 @@ def test_python_runs(call_main, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names["x"].shape == (16, 1, 28, 28)
     ink = (names["x"] > 0).mean()
     assert ink == pytest.approx((names["others"] > 0).float().mean().item(), rel=0.3)
+
+
+def test_anchors_are_headings() -> None:
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", name.lower()).replace(" ", "-") for name in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", README))

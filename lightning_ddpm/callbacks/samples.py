@@ -79,8 +79,9 @@ class SampleWriter(BasePredictionWriter):
             np.savez_compressed(file, **arrays)
         captions = arrays["labels"][:GRID_LIMIT].tolist() if "labels" in arrays else None
         write_png(image_grid(images[:GRID_LIMIT], captions=captions), folder / "grid.png")
-        for path in [*(folder / "png").glob("[0-9]" * 5 + ".png"), *folder.glob("trajectory.*")]:
-            path.unlink()  # of earlier samples
+        films = [folder / "trajectory.gif", folder / "trajectory.png"]
+        for path in [*(folder / "png").glob("[0-9]" * 5 + ".png"), *films]:
+            path.unlink(missing_ok=True)  # of earlier samples
         if self.png:
             for index, image in enumerate(images):
                 write_png(image, folder / "png" / f"{index:05d}.png")

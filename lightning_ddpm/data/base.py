@@ -139,6 +139,11 @@ class ImageDataModule(LightningDataModule, ABC):
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the images."""
 
+    @property
+    @abstractmethod
+    def class_names(self) -> list[str]:
+        """What the classes are called, in the order of their labels."""
+
     @abstractmethod
     def load_splits(self, stage: str) -> dict[str, ImageDataset]:
         """The splits that ``stage`` needs: test for test, else train and val."""

@@ -1,5 +1,6 @@
 """Any folder of images."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,14 +15,17 @@ from torchvision.transforms.functional import pil_to_tensor
 from lightning_ddpm.data.base import DataError, ImageDataModule, ImageDataset, random_split
 
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+FEWEST = 6
 
 
 class ImageFolderDataModule(ImageDataModule):
     """The images of a folder and its subfolders, held in memory.
 
-    The subfolders, in the order of their names, are the classes; images that lie in the folder
-    itself are of class 0. If all images are grey, they stay so, otherwise all become RGB. One in
-    twenty, chosen at random but always the same, is for validation, and one in twenty for ``test``.
+    The subfolders, in the order of their names, are the classes, and the folder itself, if images
+    lie in it, the one before them. If all images are grey, they stay so, otherwise all become RGB;
+    what is transparent becomes white. One in twenty, and at least two, chosen at random but always
+    the same, are for validation, and as many for ``test``. Hidden files are left out.
 
     Args:
         data_dir: the folder.
@@ -34,8 +38,9 @@ class ImageFolderDataModule(ImageDataModule):
 
     Raises:
         ValueError: if an argument is out of range.
-        DataError: when the images are read, if there are fewer than three, or one is damaged, of
-            another size, or of more than 8 bits; it names the file.
+        DataError: when the images are read, if there are fewer than six, or one is damaged, of
+            another size, or of a mode that is not supported, as of more than 8 bits; it names the
+            file.
     """
 
     def __init__(
@@ -59,14 +64,27 @@ class ImageFolderDataModule(ImageDataModule):
         """The files, in the order of their names."""
         if not self.data_dir.is_dir():
             raise DataError(f"{self.data_dir}: no such folder")
-        paths = sorted(
-            path
-            for path in self.data_dir.rglob("*")
-            if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith(".")
-        )
-        if len(paths) < 3:
-            raise DataError(f"{self.data_dir} has {len(paths)} images; at least 3 are needed")
+        paths = []
+        for folder, folders, names in os.walk(self.data_dir, followlinks=True):
+            folders[:] = [name for name in folders if name[0] != "."]
+            paths += [Path(folder, name) for name in names if name[0] != "."]
+        paths = sorted(path for path in paths if path.suffix.lower() in IMG_EXTENSIONS)
+        if len(paths) < FEWEST:
+            raise DataError(
+                f"{self.data_dir} has {len(paths)} images; at least {FEWEST} are needed"
+            )
         return paths
+
+    @property
+    def classes(self) -> list[str]:
+        """The subfolder of each image, or a dot."""
+        parts = [path.relative_to(self.data_dir).parts for path in self.paths]
+        return [names[0] if len(names) > 1 else "." for names in parts]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The subfolders."""
+        return sorted(set(self.classes))
 
     @cached_property
     def heads(self) -> list[tuple[str, tuple[int, int]]]:
@@ -94,10 +112,10 @@ class ImageFolderDataModule(ImageDataModule):
             with Image.open(path) as image:
                 mode, size = image.mode, image.size
                 turned = image.getexif().get(0x0112, 1) > 4  # lies on its side
-        except (OSError, SyntaxError, ValueError) as error:
+        except UNREADABLE as error:
             raise DataError(f"{path} cannot be read as an image") from error
         if mode not in (*GREY, *COLOUR):
-            raise DataError(f"{path} has values of more than 8 bits ({mode}): save it with 8 bits")
+            raise DataError(f"{path} is of mode {mode}, not of 8 bits, grey or RGB: save it so")
         return mode, (size[1], size[0]) if turned else size
 
     def read_image(self, path: Path, channels: int) -> UInt8[Tensor, "c h w"]:
@@ -105,8 +123,12 @@ class ImageFolderDataModule(ImageDataModule):
         side = self.image_size
         try:
             with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
-        except (OSError, SyntaxError, ValueError) as error:
+                image = ImageOps.exif_transpose(file)
+                if image.has_transparency_data:
+                    white = Image.new("RGBA", image.size, "white")
+                    image = Image.alpha_composite(white, image.convert("RGBA"))
+                image = image.convert("L" if channels == 1 else "RGB")
+        except UNREADABLE as error:
             raise DataError(f"{path} cannot be read as an image") from error
         if side is not None:
             image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
@@ -117,10 +139,9 @@ class ImageFolderDataModule(ImageDataModule):
         read = partial(self.read_image, channels=self.image_shape[0])
         with ThreadPoolExecutor() as pool:
             images = torch.stack(list(pool.map(read, self.paths)))
-        names = [path.relative_to(self.data_dir).parts for path in self.paths]
-        classes = sorted({parts[0] for parts in names if len(parts) > 1})
-        labels = [classes.index(parts[0]) if len(parts) > 1 else 0 for parts in names]
-        few = max(1, len(images) // 20)
+        label = {name: i for i, name in enumerate(self.class_names)}
+        labels = [label[name] for name in self.classes]
+        few = max(2, len(images) // 20)
         sizes = {"train": len(images) - 2 * few, "val": few, "test": few}
         splits = random_split(ImageDataset(images, torch.tensor(labels)), sizes)
         return {name: splits[name] for name in (["test"] if stage == "test" else ["train", "val"])}

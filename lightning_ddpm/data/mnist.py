@@ -73,6 +73,11 @@ class MNISTDataModule(ImageDataModule):
         return (1, 28, 28)
 
     @property
+    def class_names(self) -> list[str]:
+        """What torchvision calls them."""
+        return DATASETS[self.dataset].classes
+
+    @property
     def raw_folder(self) -> Path:
         """Where torchvision keeps the four files."""
         return self.data_dir / self.dataset / "raw"

@@ -95,8 +95,10 @@ class Sampler(ABC):
         """The images at the end of the ``trajectory``, with a progress bar if asked for.
 
         If ``frames`` are asked for, that many on the way, evenly spaced from x to the images, or as
-        many as there are.
+        many as there are. Raises ValueError if they are fewer than two.
         """
+        if frames is not None and frames < 2:
+            raise ValueError(f"frames must be at least 2, got {frames}")
         times = times or self.timesteps(schedule)
         steps = self.trajectory(denoise, schedule, x, noise, times)
         title = f"sampling {len(x)} images"
