@@ -1,5 +1,6 @@
 """The command line: LightningCLI with the package's model and errors of one line."""
 
+import inspect
 import json
 import os
 import re
@@ -50,6 +51,7 @@ from lightning_ddpm.module import DiffusionLightningModule
 
 TOOLS = ("export", "score", "classify")
 REFUSALS = (DataError, MisconfigurationException, OSError, ValueError)
+LIMITS = [f"limit_{split}_batches" for split in ("train", "val", "test", "predict")]
 MNIST_SHAPE = (1, 28, 28)
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
 
@@ -65,6 +67,13 @@ class Parser(LightningArgumentParser):
         value = re.search(r"(?:Got|Given) value: (?!NestedArg)(.*)", message)
         if unknown := re.search(r"Option '.*' is not accepted", message):
             message = f"--{keys}: {unknown[0]}"
+        elif problem := re.search(
+            r"Problem with given class_path .*:\s+(?=\S)(?!Parser)(.+)", message
+        ):
+            message = f"--{keys} {value[1] if value else ''}: {problem[1]}"
+        elif base := re.search(r"<class '([\w.]+)'>(?s:.*)Expected a dot import path", message):
+            names = ", ".join(names_of_subclasses(base[1]))
+            message = f"--{keys} {value[1] if value else ''}: expected {names}, or module.Class"
         elif keys and value:
             types = re.findall(
                 r"Expected an? (?!path but|<class 'NoneType'>)(.*?)(?:\. Got|$)", message, re.M
@@ -72,6 +81,17 @@ class Parser(LightningArgumentParser):
             expected = re.sub(r"typing\.|<class '|'>", "", " or ".join(types))
             message = f"--{keys} {value[1]}: expected {expected}"
         self.exit(2, f"error: {textwrap.shorten(message, 400)}\n")
+
+
+def names_of_subclasses(path: str) -> list[str]:
+    """The classes of the package that can stand where ``path`` is asked for."""
+    module, _, name = path.rpartition(".")
+    found, rest = set(), [getattr(import_module(module), name)]
+    while rest:
+        rest += (cls := rest.pop()).__subclasses__()
+        if cls.__module__.startswith("lightning_ddpm.") and not inspect.isabstract(cls):
+            found.add(cls.__name__)
+    return sorted(found)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -192,6 +212,10 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
         config = self.config_init[str(self.subcommand)].trainer
+        for name in LIMITS:
+            # Lightning's types make 1.0 of 1, which is all batches instead of one.
+            if re.search(rf"--trainer\.{name}[= ]1( |$)", " ".join(sys.argv)):
+                config[name] = 1
         logger, callbacks = config.logger, config.callbacks or []
         callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
         if self.subcommand == "predict":
@@ -279,6 +303,8 @@ class CLI(LightningCLI):
         # A resumed run also remembers the best checkpoint of the run before it.
         ours = best.best_model_path.startswith(str(best.dirpath))
         path = best.best_model_path if ours else last.path
+        if last.path is None and self.trainer.global_step > 0:
+            print("nothing left:  this run has ended before; a larger --max_epochs goes on with it")
         if path:
             program = f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
             print(f"checkpoint:  {path}")

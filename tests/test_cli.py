@@ -13,9 +13,10 @@ from conftest import FULL_MNIST, ROOT, SOURCE
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm import DiffusionLightningModule, MNISTDataModule, load_model
 from lightning_ddpm.cli import main
 from lightning_ddpm.flags import CONFIGS, expand
+from lightning_ddpm.samplers import DDIM, DPMSolver
 
 TINY = (
     *("--network", "MLP", "--model.network.init_args.hidden", 16, "--steps", 3),
@@ -77,6 +78,32 @@ def test_predict_options(run: dict[str, str], call_main, tmp_path: Path) -> None
     more_steps = predict("more", "--num_samples", 3, "--seed", 5, "--steps", 7)
     assert np.abs(other - few).max() > 50
     assert np.abs(more_steps - few).max() > 50
+
+
+def test_another_sampler_is_as_in_python(call_main, tmp_path: Path) -> None:
+    for name, sampler in (("DDIM", DDIM(20)), ("DPMSolver", DPMSolver(20, sde=1.0))):
+        call_main("predict", "--sampler", name, "--steps", 20, "--precision", "32-true")
+        images = np.load(tmp_path / "samples" / "samples.npz")["images"].astype(int)
+        expected = load_model().sample(16, sampler=sampler, progress=False)
+        expected = ((expected[:, 0] + 1) * 127.5).round().numpy()
+        assert np.abs(images - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("written", "batches"), [("1", 1), ("1.0", 8), ("0.5", 4), ("3", 3)])
+def test_a_limit_of_one_is_one_batch(
+    written: str, batches: int, run: dict[str, str], call_main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Lightning alone makes 1.0 of 1, which is all of the 500 images.
+    seen = []
+    step = DiffusionLightningModule.validation_step
+    monkeypatch.setattr(
+        DiffusionLightningModule,
+        "validation_step",
+        lambda self, batch, i: (seen.append(i), step(self, batch, i))[1],
+    )
+    options = ("--source", "packaged", "--batch_size", 64, "--limit_val_batches", written)
+    call_main("validate", "--ckpt_path", run["checkpoint"], *options)
+    assert seen == [*range(batches)]
 
 
 @pytest.mark.parametrize("subcommand", ["validate", "test"])
@@ -217,7 +244,10 @@ def test_short_command_lines(short: str, full: str) -> None:
         ("--ema.decay 2", "decay"),
         ("--source moon", "source"),
         ("--config moon", "moon"),
-        ("--network Moon", "Moon"),
+        ("--network Moon", "--model.network Moon: expected MLP, UNet, or module.Class"),
+        ("--sampler ddim", "expected Ancestral, DDIM, DPMSolver, Heun, or module.Class"),
+        ("--network moon.Missing", "No module named 'moon'"),
+        ("--sampler toys.Missing", "toys.Missing"),
         ("--ckpt_path moon.ckpt", "moon.ckpt"),
         ("--ckpt_path {text}", "text.ckpt"),
         ("--config {text}", "config"),

@@ -92,12 +92,12 @@ def test_ddim_with_eta_1_is_ancestral_sampling(steps: int) -> None:
 
 def test_stochastic_dpm_solver_starts_as_ancestral_sampling_does() -> None:
     # Its first step and its last have no step before or no noise, and are of first order.
-    solver = draw(DPMSolver(1, eta=1.0), LinearSchedule(), 20, 0.4, 0.5)
+    solver = draw(DPMSolver(1, sde=1.0), LinearSchedule(), 20, 0.4, 0.5)
     torch.testing.assert_close(solver, draw(Ancestral(1), LinearSchedule(), 20, 0.4, 0.5))
     schedule, denoise = LinearSchedule(), ideal_denoiser(LinearSchedule(), 0.4, 0.5)
     first = [
         next(sampler.trajectory(denoise, schedule, torch.ones(2, 1, 4, 4), SampleNoise(0, [0, 1])))
-        for sampler in (DPMSolver(10, eta=1.0), Ancestral(10))
+        for sampler in (DPMSolver(10, sde=1.0), Ancestral(10))
     ]
     torch.testing.assert_close(*first, atol=1e-5, rtol=1e-5)
 
@@ -106,7 +106,7 @@ def test_stochastic_dpm_solver_starts_as_ancestral_sampling_does() -> None:
 def test_stochastic_dpm_solver_is_of_higher_order_than_ancestral_sampling(steps: int) -> None:
     # Oracle: the data's standard deviation. Both add the same noise and differ in order alone.
     # On this schedule a chain with many steps is exact.
-    samplers = (DPMSolver(steps, eta=1.0), Ancestral(steps))
+    samplers = (DPMSolver(steps, sde=1.0), Ancestral(steps))
     solver, ancestral = (draw(s, CosineSchedule(), 1000, 0.0, 0.5).std().item() for s in samplers)
     assert abs(solver - 0.5) < abs(ancestral - 0.5) / 2
 
@@ -172,7 +172,7 @@ def test_impossible_steps_are_refused(steps: int) -> None:
 @pytest.mark.parametrize("eta", [-0.1, 1.1])
 @pytest.mark.parametrize("cls", [DDIM, DPMSolver])
 def test_impossible_eta_is_refused(cls: type[DDIM | DPMSolver], eta: float) -> None:
-    with pytest.raises(ValueError, match="eta must be from 0 to 1"):
+    with pytest.raises(ValueError, match=r"(eta|sde) must be from 0 to 1"):
         cls(10, eta)
 
 

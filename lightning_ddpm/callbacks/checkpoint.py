@@ -133,6 +133,9 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path, weights_only=False)
             self.saved_at = time.monotonic()
         if asked > SAVE:
+            if self.path and trainer.is_global_zero:
+                step = trainer.global_step
+                print(f"\nstopped:     {self.path} has step {step}; go on with --resume")
             # Lightning kills a process whose children exit with anything but 0.
             raise SystemExit(128 + asked if trainer.is_global_zero else 0)
 

@@ -88,9 +88,8 @@ class SampleWriter(BasePredictionWriter):
         if self.trajectory:
             self.write_film(trainer, pl_module, len(images), folder)
         # Above Lightning's progress bar, not in it.
-        tqdm.write(
-            f"{len(images)} images are in {folder / 'samples.npz'} and {folder / 'grid.png'}"
-        )
+        names = ["samples.npz", "grid.png", *(path.name for path in films if path.exists())]
+        tqdm.write(f"{len(images)} images are in {folder}: {', '.join(names)}")
 
     def write_film(
         self, trainer: Trainer, pl_module: LightningModule, samples: int, folder: Path

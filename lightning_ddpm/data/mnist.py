@@ -74,8 +74,8 @@ class MNISTDataModule(ImageDataModule):
 
     @property
     def class_names(self) -> list[str]:
-        """What torchvision calls them."""
-        return DATASETS[self.dataset].classes
+        """What torchvision calls them, where it does not call 1 "1 - one"."""
+        return [name.split(" - ")[0] for name in DATASETS[self.dataset].classes]
 
     @property
     def raw_folder(self) -> Path:

@@ -27,17 +27,18 @@ class DPMSolver(Sampler):
 
     Args:
         steps: number of denoising steps, at most the schedule's T.
-        eta: how much noise is new, from 0 for none to 1. New noise mends errors of the network.
+        sde: eta, how much noise is new, from 0 for none to 1. New noise mends errors of the
+            network. (If it were called eta, ``--sampler DDIM`` would take over its value.)
 
     Raises:
-        ValueError: if ``eta`` is out of range.
+        ValueError: if ``sde`` is out of range.
     """
 
-    def __init__(self, steps: int | None = 20, eta: float = 0.0) -> None:
+    def __init__(self, steps: int | None = 20, sde: float = 0.0) -> None:
         super().__init__(steps)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta must be from 0 to 1, got {eta}")
-        self.eta = eta
+        if not 0 <= sde <= 1:
+            raise ValueError(f"sde must be from 0 to 1, got {sde}")
+        self.sde = sde
 
     def step(
         self,
@@ -60,12 +61,12 @@ class DPMSolver(Sampler):
             ratio = (lambda_s - lambda_t) / (lambda_t - lambda_before)
             ratio = torch.where(s < 0, 0.0, ratio)
             direction = x0 + expand_like(ratio / 2, x0) * (x0 - x0_before)
-        decay = (sigma_s / sigma_t * alpha_t / alpha_s) ** self.eta  # exp(-eta h)
+        decay = (sigma_s / sigma_t * alpha_t / alpha_s) ** self.sde  # exp(-eta h)
         shrink = sigma_s / sigma_t * decay
         # alpha_s (1 - exp(-(1 + eta) h)), without the infinite lambdas
         gain = alpha_s - alpha_t * shrink
         x_s = expand_like(shrink, x_t) * x_t + expand_like(gain, x0) * direction
-        if self.eta > 0:
+        if self.sde > 0:
             std = sigma_s * (1 - decay**2).sqrt()
             x_s = x_s + expand_like(std, x_t) * noise.draw(x_t.shape[1:]).to(x_t)
         return x_s, (x0, lambda_t)

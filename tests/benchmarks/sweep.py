@@ -25,7 +25,7 @@ from matplotlib import pyplot as plt
 SAMPLERS = {
     "DDIM": (DDIM, (10, 20, 50)),
     "DPMSolver": (DPMSolver, (10, 15, 20, 50)),
-    "DPMSolver, eta 1": (partial(DPMSolver, eta=1.0), (10, 15, 20, 25, 50)),
+    "DPMSolver, sde 1": (partial(DPMSolver, sde=1.0), (10, 15, 20, 25, 50)),
     "Heun": (Heun, (10, 20)),
     "Ancestral": (Ancestral, (15, 25, 50, 250, 1000)),
 }
