@@ -303,8 +303,8 @@ class CLI(LightningCLI):
         # A resumed run also remembers the best checkpoint of the run before it.
         ours = best.best_model_path.startswith(str(best.dirpath))
         path = best.best_model_path if ours else last.path
-        if last.path is None and self.trainer.global_step > 0:
-            print("nothing left:  this run has ended before; a larger --max_epochs goes on with it")
+        if last.path is None and self._get(self.config_init, "ckpt_path"):
+            print("checkpoint:  this run has ended before; a larger --max_epochs goes on with it")
         if path:
             program = f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
             print(f"checkpoint:  {path}")

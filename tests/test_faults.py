@@ -64,6 +64,10 @@ def last(folder: Path) -> Path:
     return folder / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
 
 
+def test_a_run_that_has_ended_says_so(folder: Path, train_py_in) -> None:
+    assert "ended before; a larger --max_epochs" in train_py_in(folder, *FIT).stdout
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(folder: Path) -> None:
     before, files = last(folder).read_bytes(), os.listdir(last(folder).parent)
     line = fails(folder, ROOT / "train.py", *FIT, "--max_steps", 8, limit=len(before) // 2)

@@ -105,7 +105,9 @@ def test_stopped_runs_go_on_exactly(tmp_path: Path, stop: str, same: tuple, opti
     if stop == "StopEarly":
         found = [name for name in found if "val" not in name]  # it is validated at its end
     assert found == []
-    assert "resume:      /" in (tmp_path / "log.txt").read_text()
+    log = (tmp_path / "log.txt").read_text()
+    assert "resume:      /" in log
+    assert ("last.ckpt has step 90; go on with --resume" in log) == (stop != "StopEarly")
     assert len(uncut()) > 80
     assert uncut()["step"] == 240
 
