@@ -52,7 +52,7 @@ from lightning_ddpm.module import DiffusionLightningModule
 TOOLS = ("export", "score", "classify")
 REFUSALS = (DataError, MisconfigurationException, OSError, ValueError)
 LIMITS = [f"limit_{split}_batches" for split in ("train", "val", "test", "predict")]
-MNIST_SHAPE = (1, 28, 28)
+MNIST_SHAPE, MNIST_CLASSES = (1, 28, 28), 10
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
 
 
@@ -193,7 +193,7 @@ class CLI(LightningCLI):
             trainer.precision = fastest_precision(str(trainer.accelerator)) if fast else "32-true"
 
     def adopt_data(self) -> None:
-        """Make a new model for the images that are there, unless it was told another shape."""
+        """Make a new model for the data that are there, unless it was told of other ones."""
         options = self.config[self.config.subcommand]
         if tuple(options.model.image_shape) != MNIST_SHAPE or options.model.network is None:
             return
@@ -204,7 +204,7 @@ class CLI(LightningCLI):
         adopted = {"image_shape": list(data.image_shape), "image_channels": channels}
         if options.model.variance == "learned" and network.get("out_channels") in (None, 2):
             adopted["out_channels"] = 2 * channels
-        if network.get("num_classes"):
+        if network.get("num_classes") == MNIST_CLASSES:
             adopted["num_classes"] = len(data.class_names)
         for name in adopted.keys() & set(network.keys()):
             network[name] = adopted[name]
