@@ -27,6 +27,7 @@ from lightning.pytorch.cli import (
 )
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed
 
 from lightning_ddpm.callbacks import (
     EMA,
@@ -357,6 +358,8 @@ def main() -> None:
             parser_class=Parser,
             auto_configure_optimizers=False,
         )
+        if distributed.is_initialized():
+            distributed.destroy_process_group()  # else gloo's threads may abort the process
     except (*REFUSALS, FloatingPointError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     except RuntimeError as error:
