@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
@@ -258,7 +259,8 @@ class CLI(LightningCLI):
         """Build everything; a bad value is a bad flag."""
         try:
             if self.config.subcommand == "fit" and self.saved is None:
-                self.adopt_data()
+                with suppress(AttributeError, KeyError, TypeError):  # building tells what is wrong
+                    self.adopt_data()
             super().instantiate_classes()
         except (*REFUSALS, TypeError, ImportError) as error:
             self.parser.error(str(error))
