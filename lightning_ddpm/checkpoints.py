@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from lightning_ddpm.files import replacing
 from lightning_ddpm.module import DiffusionLightningModule
+from lightning_ddpm.parts import arguments
 
 PRETRAINED = Path(str(files("lightning_ddpm") / "weights" / "default.safetensors"))
 """The package's trained model; ``weights/README.md`` says how it was made."""
@@ -28,14 +29,9 @@ def load_model(path: str | Path = PRETRAINED) -> DiffusionLightningModule:
     Raises:
         ValueError: if the file does not hold a model that can be built.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
     saved = read_saved(path)
-    if saved is None:
-        raise ValueError(f"{path}: neither a checkpoint that fit has saved nor exported weights")
-    hparams = {k: v for k, v in saved["hyper_parameters"].items() if not k.startswith("_")}
     try:
-        model = instantiate_module(DiffusionLightningModule, hparams)
+        model = instantiate_module(DiffusionLightningModule, arguments(saved["hyper_parameters"]))
         model.load_state_dict(saved["state_dict"])
     except Exception as error:  # what jsonargparse, a part or torch refuses
         reason = " ".join(str(error).split())
@@ -43,9 +39,18 @@ def load_model(path: str | Path = PRETRAINED) -> DiffusionLightningModule:
     return model.eval()
 
 
-def read_saved(path: str | Path) -> dict[str, Any] | None:
-    """``state_dict``, ``hyper_parameters`` and, of a checkpoint, all the rest; None if damaged."""
-    return (read_weights if is_weights(path) else read_checkpoint)(path)
+def read_saved(path: str | Path) -> dict[str, Any]:
+    """``state_dict``, ``hyper_parameters`` and, of a checkpoint, all the rest.
+
+    Raises:
+        ValueError: if there is no such file, or it is damaged or of another kind.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    saved = (read_weights if is_weights(path) else read_checkpoint)(path)
+    if saved is None:
+        raise ValueError(f"{path}: neither a checkpoint that fit has saved nor exported weights")
+    return saved
 
 
 def is_weights(path: str | Path) -> bool:
@@ -66,7 +71,7 @@ def read_weights(path: str | Path) -> dict[str, Any] | None:
 
 def write_weights(model: DiffusionLightningModule, path: Path) -> None:
     """Write the weights as safetensors, with the hyper-parameters as JSON in its metadata."""
-    hparams = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
+    hparams = arguments(model.hparams)
     state = {name: weight.clone().contiguous() for name, weight in model.state_dict().items()}
     with replacing(path) as temporary:
         temporary.write_bytes(save(state, {"hyper_parameters": json.dumps(hparams)}))

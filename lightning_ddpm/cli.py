@@ -1,12 +1,10 @@
-"""The command line: LightningCLI with the package's model and errors of one line."""
+"""The command line: LightningCLI with the package's model, data and callbacks."""
 
-import inspect
 import json
 import os
 import re
 import signal
 import sys
-import textwrap
 import threading
 import time
 import warnings
@@ -14,7 +12,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -42,6 +40,7 @@ from lightning_ddpm.checkpoints import (
     PRETRAINED,
     is_weights,
     last_checkpoints,
+    read_checkpoint,
     read_saved,
     shapes_of,
 )
@@ -50,50 +49,14 @@ from lightning_ddpm.files import require_writable
 from lightning_ddpm.flags import CONFIGS, expand
 from lightning_ddpm.hardware import check_precision, fastest_precision
 from lightning_ddpm.module import DiffusionLightningModule
+from lightning_ddpm.parser import Parser
+from lightning_ddpm.parts import arguments
 
 TOOLS = ("export", "score", "classify")
 REFUSALS = (DataError, MisconfigurationException, OSError, ValueError)
 LIMITS = [f"limit_{split}_batches" for split in ("train", "val", "test", "predict")]
 MNIST_SHAPE, MNIST_CLASSES = (1, 28, 28), 10
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
-
-
-class Parser(LightningArgumentParser):
-    """Reports what is wrong in one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print ``message`` and exit with 2."""
-        if not self.exit_on_error:  # an inner parser of jsonargparse: the outer one reports
-            super().error(message, ex)
-        keys = ".".join(re.findall(r'Parser key "(.+?)"', message))
-        value = re.search(r"(?:Got|Given) value: (?!NestedArg)(.*)", message)
-        if unknown := re.search(r"Option '.*' is not accepted", message):
-            message = f"--{keys}: {unknown[0]}"
-        elif problem := re.search(
-            r"Problem with given class_path .*:\s+(?=\S)(?!Parser)(.+)", message
-        ):
-            message = f"--{keys} {value[1] if value else ''}: {problem[1]}"
-        elif base := re.search(r"<class '([\w.]+)'>(?s:.*)Expected a dot import path", message):
-            names = ", ".join(names_of_subclasses(base[1]))
-            message = f"--{keys} {value[1] if value else ''}: expected {names}, or module.Class"
-        elif keys and value:
-            types = re.findall(
-                r"Expected an? (?!path but|<class 'NoneType'>)(.*?)(?:\. Got|$)", message, re.M
-            )
-            expected = re.sub(r"typing\.|<class '|'>", "", " or ".join(types))
-            message = f"--{keys} {value[1]}: expected {expected}"
-        self.exit(2, f"error: {textwrap.shorten(message, 400)}\n")
-
-
-def names_of_subclasses(path: str) -> list[str]:
-    """The classes of the package that can stand where ``path`` is asked for."""
-    module, _, name = path.rpartition(".")
-    found, rest = set(), [getattr(import_module(module), name)]
-    while rest:
-        rest += (cls := rest.pop()).__subclasses__()
-        if cls.__module__.startswith("lightning_ddpm.") and not inspect.isabstract(cls):
-            found.add(cls.__name__)
-    return sorted(found)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -153,18 +116,13 @@ class CLI(LightningCLI):
         if path is None:
             path = PRETRAINED
             rank_zero_only(print)("model:       the package's; --ckpt_path takes one of yours")
-        if not Path(path).is_file():
-            self.parser.error(f"--ckpt_path {path}: no such file")
+        try:
+            self.saved = self.saved or read_saved(path)
+        except ValueError as error:
+            self.parser.error(f"--ckpt_path {error}")
         if subcommand == "fit" and is_weights(path):
             self.parser.error(f"--ckpt_path {path}: fit goes on from a checkpoint only")
-        self.saved = self.saved or read_saved(path)
-        if self.saved is None:
-            self.parser.error(
-                f"--ckpt_path {path}: neither a checkpoint that fit has saved nor exported weights"
-            )
-        hparams = self.saved["hyper_parameters"].items()
-        hparams = {name: value for name, value in hparams if not name.startswith("_")}
-        saved = ["--config", json.dumps({"model": hparams})]
+        saved = ["--config", json.dumps({"model": arguments(self.saved["hyper_parameters"])})]
         self.config = self.parser.parse_args([subcommand, *saved, *sys.argv[2:]])
         self.config[subcommand].ckpt_path = None if is_weights(path) else str(path)
 
@@ -177,7 +135,7 @@ class CLI(LightningCLI):
         paths, say = last_checkpoints(root), rank_zero_only(print)
         while paths:
             path = paths.pop()
-            self.saved = read_saved(path)
+            self.saved = read_checkpoint(path)
             if self.saved:
                 say(f"resume:      {path}")
                 return path

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from lightning_ddpm.checkpoints import PRETRAINED, load_model, write_weights
 from lightning_ddpm.files import replacing, require_writable
 from lightning_ddpm.module import DiffusionLightningModule
-from lightning_ddpm.noise import SampleNoise
-from lightning_ddpm.samplers import DDIM
+from lightning_ddpm.parts import arguments
 from lightning_ddpm.shapes import Factors, Images, Labels, TimeSteps, expand_like
 
 TOLERANCE = 1e-4  # between ONNX Runtime and PyTorch
@@ -37,10 +36,9 @@ class Step(nn.Module):
         self, x_t: Images, t: TimeSteps, s: TimeSteps, label: Labels | None = None
     ) -> tuple[Images, Images]:
         """Go from ``x_t`` (b, c, h, w) at ``t`` (b) to ``s`` (b), where -1 is the end."""
-        denoise, schedule = self.model.denoiser(label), self.model.schedule
-        noise = SampleNoise(0, [])  # of which eta = 0 needs none
-        x_s, _ = DDIM(eta=0).step(denoise, schedule, x_t, t, s, None, noise)
-        return x_s, denoise(x_t, t).x0
+        x0, noise, _ = self.model.denoiser(label)(x_t, t)
+        alpha, sigma = (expand_like(factor, x0) for factor in self.model.schedule.alpha_sigma(s))
+        return alpha * x0 + sigma * noise, x0
 
 
 def example(model: DiffusionLightningModule, images: int) -> dict[str, Tensor]:
@@ -86,8 +84,7 @@ def write_onnx(model: DiffusionLightningModule, path: Path) -> float:
             name, reason = type(model.network).__name__, str(error).strip().splitlines()[0]
             raise ValueError(f"{name} cannot be written as ONNX: {reason}") from error
     assert program is not None
-    hparams = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
-    program.model.metadata_props["hyper_parameters"] = json.dumps(hparams)
+    program.model.metadata_props["hyper_parameters"] = json.dumps(arguments(model.hparams))
     with replacing(path) as temporary:
         program.save(temporary, external_data=False)
         session = onnxruntime.InferenceSession(str(temporary))

@@ -63,7 +63,7 @@ def write_png(picture: UInt8[Tensor, "c h w"], path: Path) -> None:
 
 def write_gif(pictures: Sequence[UInt8[Tensor, "c h w"]], path: Path) -> None:
     """Write pictures as an animation, which stays on the last one for two seconds."""
-    first, *rest = [to_pil_image(picture.cpu()) for picture in pictures]
+    first, *rest = map(to_pil_image, pictures)
     durations = [*[80] * len(rest), 2000]  # milliseconds
     with replacing(path) as temporary:
         first.save(

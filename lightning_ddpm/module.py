@@ -30,7 +30,7 @@ from lightning_ddpm.objective import (
     UniformWeighting,
     Weighting,
 )
-from lightning_ddpm.parts import check_network, check_target, recipe
+from lightning_ddpm.parts import arguments, check_network, check_target, recipe
 from lightning_ddpm.samplers import Ancestral, Sampler
 from lightning_ddpm.schedule import LinearSchedule, NoiseSchedule
 from lightning_ddpm.shapes import Labels, PerSample, TimeSteps
@@ -265,8 +265,7 @@ class DiffusionLightningModule(Diffusion, LightningModule):
             return
         if not (Path(self.logger.log_dir) / self.logger.NAME_HPARAMS_FILE).exists():
             data = getattr(self.trainer, "datamodule", None)
-            hparams = dict(self.hparams) | dict(data.hparams if data else {})
-            hparams = {name: value for name, value in hparams.items() if name[0] != "_"}
+            hparams = arguments(dict(self.hparams) | dict(data.hparams if data else {}))
             self.logger.log_hyperparams(hparams, {"hp/val_loss": math.nan})
             self.logger.experiment.add_custom_scalars(LAYOUT)
 

@@ -1,7 +1,7 @@
 """What a model asks of its parts: that they fit together, and can be built again."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,11 @@ def check_target(target: Target, schedule: NoiseSchedule) -> None:
             f"{type(target).__name__} says nothing of the image where the signal-to-noise ratio is "
             f"zero, as at the end of {type(schedule).__name__}: take VelocityTarget or DataTarget"
         )
+
+
+def arguments(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's hyper-parameters without Lightning's own, which begin with an underscore."""
+    return {name: value for name, value in hparams.items() if not name.startswith("_")}
 
 
 def recipe(part: Any) -> dict[str, Any]:

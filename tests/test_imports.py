@@ -32,10 +32,11 @@ ROOMS = {
     "module": {"shapes", "images", "noise", "schedule", "objective", "denoiser", "likelihood"}
     | {"networks", "guidance", "samplers", "diffusion", "parts", "hardware", "muon"},
     "metrics": {"data", "files"},
-    "callbacks": {"shapes", "module", "files", "images", "data", "metrics"},
+    "callbacks": {"shapes", "module", "files", "images", "data", "metrics", "samplers"},
+    "parser": set(),
     "flags": {"callbacks", "data", "module"},
-    "checkpoints": {"files", "module"},
-    "export": {"checkpoints", "module", "files", "noise", "samplers", "shapes"},
+    "checkpoints": {"files", "module", "parts"},
+    "export": {"checkpoints", "module", "files", "parts", "shapes"},
     "score": {"data", "metrics"},
     "classify": {"shapes", "noise", "module", "data", "checkpoints"},
 }

@@ -114,7 +114,7 @@ class SampleEvaluation(Callback):
             train = self.judge.train_images
             _, places = nearest(images, train)
             rows = torch.cat([train[: len(images)], images, train[places[:, 0]]])
-            picture = image_grid(rows.cpu(), columns=len(images))
+            picture = image_grid(rows, columns=len(images))
             name = "training images, samples, nearest training images"
             trainer.logger.experiment.add_image(f"{stage}/{name}", picture, trainer.global_step)
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from lightning_ddpm.files import replacing, require_writable
 from lightning_ddpm.images import image_grid, to_uint8, write_gif, write_png
 from lightning_ddpm.module import DiffusionLightningModule
+from lightning_ddpm.samplers.base import evenly_spaced
 
 GRID_LIMIT = 400
 FILM_IMAGES, FILM_FRAMES = 16, 50  # of the animation
@@ -103,10 +104,8 @@ class SampleWriter(BasePredictionWriter):
                 frames=FILM_FRAMES,
                 progress=pl_module.shows_progress,
             )
-        film = to_uint8(film.flatten(0, 1)).view(film.shape).cpu()  # (b, frames, c, h, w)
+        film = to_uint8(film).cpu()  # (b, frames, c, h, w)
         write_gif([image_grid(frame) for frame in film.unbind(1)], folder / "trajectory.gif")
-        last = film.shape[1] - 1
-        kept = torch.linspace(0, last, min(STRIP_FRAMES, last + 1)).round().long()
-        strip = film[:STRIP_IMAGES, kept]
-        picture = image_grid(strip.flatten(0, 1), columns=len(kept))
+        strip = film[:STRIP_IMAGES, evenly_spaced(film.shape[1], STRIP_FRAMES)]
+        picture = image_grid(strip.flatten(0, 1), columns=strip.shape[1])
         write_png(picture, folder / "trajectory.png")

@@ -17,6 +17,11 @@ from lightning_ddpm.schedule import NoiseSchedule
 from lightning_ddpm.shapes import Images, TimeSteps
 
 
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Indices of ``count`` of ``total`` things, or of all, from the first to the last."""
+    return torch.linspace(0, total - 1, min(count, total)).round().int().tolist()
+
+
 class Sampler(ABC):
     """Walks from noise x_T to an image x_0, down a decreasing sequence of time steps.
 
@@ -106,5 +111,5 @@ class Sampler(ABC):
         if frames is None:
             (images,) = deque(bar, maxlen=1)
             return images
-        kept = torch.linspace(0, len(times) - 1, min(frames, len(times))).round().int().tolist()
+        kept = evenly_spaced(len(times), frames)
         return torch.stack([x for i, x in enumerate(chain([x], bar)) if i in kept], dim=1)
