@@ -9,16 +9,16 @@ MNISTDataModule ──batch──▶ DiffusionLightningModule ──grids, curve
   NoiseSchedule  q(x_t | x_0)      schedule.py     how much image and noise there is at t
   Network        f(x_t, t, label)  networks/       what is learned
   Target         f ↔ noise, x_0, v objective.py    what it predicts, what errors cost
-  Denoiser       x_t, t → x_0      denoiser.py     all of them that others see: samplers,
-  Sampler        x_T → x_0         samplers/       and editing.py and likelihood.py
+  Denoiser       x_t, t → x_0      denoiser.py     these three, as all that follows sees them
+  Sampler        x_T → x_0         samplers/       as do editing.py and likelihood.py
 
 Trainer: device placement, mixed precision, DDP, checkpoints, progress bars
 metrics/ judge samples;  checkpoints.py and export.py keep models;  cli.py is train.py
 ```
 
 A batch has `image` (b, c, h, w) in [-1, 1], `label` (b) and `index` (b). Time steps `t` (b) count
-from 0 to T - 1; -1 is clean data. Imports point down this diagram only: the mathematics knows
-nothing of Lightning, nor of MNIST. `load_model()` is a trained model, ready to `sample`.
+from 0 to T - 1; -1 is clean data. None of these five knows anything of Lightning or MNIST, nor of
+those below it. `load_model()` is a trained model, ready to `sample`.
 """
 
 # With __all__, pdoc would leave out the modules.

@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from lightning_ddpm.files import replacing
 from lightning_ddpm.module import DiffusionLightningModule
-from lightning_ddpm.parts import arguments
+from lightning_ddpm.parts import own_hparams
 
 PRETRAINED = Path(str(files("lightning_ddpm") / "weights" / "default.safetensors"))
 """The package's trained model; ``weights/README.md`` says how it was made."""
@@ -31,7 +31,7 @@ def load_model(path: str | Path = PRETRAINED) -> DiffusionLightningModule:
     """
     saved = read_saved(path)
     try:
-        model = instantiate_module(DiffusionLightningModule, arguments(saved["hyper_parameters"]))
+        model = instantiate_module(DiffusionLightningModule, own_hparams(saved["hyper_parameters"]))
         model.load_state_dict(saved["state_dict"])
     except Exception as error:  # what jsonargparse, a part or torch refuses
         reason = " ".join(str(error).split())
@@ -71,7 +71,7 @@ def read_weights(path: str | Path) -> dict[str, Any] | None:
 
 def write_weights(model: DiffusionLightningModule, path: Path) -> None:
     """Write the weights as safetensors, with the hyper-parameters as JSON in its metadata."""
-    hparams = arguments(model.hparams)
+    hparams = own_hparams(model.hparams)
     state = {name: weight.clone().contiguous() for name, weight in model.state_dict().items()}
     with replacing(path) as temporary:
         temporary.write_bytes(save(state, {"hyper_parameters": json.dumps(hparams)}))

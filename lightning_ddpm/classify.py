@@ -16,7 +16,7 @@ from lightning_ddpm.checkpoints import load_model
 from lightning_ddpm.data import DataError, MNISTDataModule
 from lightning_ddpm.module import DiffusionLightningModule
 from lightning_ddpm.noise import SampleNoise
-from lightning_ddpm.shapes import Images, PerSample
+from lightning_ddpm.shapes import Images
 
 
 @torch.no_grad()
@@ -67,8 +67,8 @@ def errors_of_split(
     return torch.cat(errors), split.labels[:size]
 
 
-def detection(inside: PerSample, outside: PerSample) -> float:
-    """How well errors tell images of another kind: area under the ROC curve, from 0.5 to 1."""
+def detection(inside: Float[Tensor, " n"], outside: Float[Tensor, " m"]) -> float:
+    """How well errors tell images of another kind: area under the ROC curve; 0.5 is by chance."""
     errors = torch.cat([inside, outside])
     other = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))]).long()
     return binary_auroc(errors / errors.max(), other).item()

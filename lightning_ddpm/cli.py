@@ -50,7 +50,7 @@ from lightning_ddpm.flags import CONFIGS, expand
 from lightning_ddpm.hardware import check_precision, fastest_precision
 from lightning_ddpm.module import DiffusionLightningModule
 from lightning_ddpm.parser import Parser
-from lightning_ddpm.parts import arguments
+from lightning_ddpm.parts import own_hparams
 
 TOOLS = ("export", "score", "classify")
 REFUSALS = (DataError, MisconfigurationException, OSError, ValueError)
@@ -122,7 +122,7 @@ class CLI(LightningCLI):
             self.parser.error(f"--ckpt_path {error}")
         if subcommand == "fit" and is_weights(path):
             self.parser.error(f"--ckpt_path {path}: fit goes on from a checkpoint only")
-        saved = ["--config", json.dumps({"model": arguments(self.saved["hyper_parameters"])})]
+        saved = ["--config", json.dumps({"model": own_hparams(self.saved["hyper_parameters"])})]
         self.config = self.parser.parse_args([subcommand, *saved, *sys.argv[2:]])
         self.config[subcommand].ckpt_path = None if is_weights(path) else str(path)
 
@@ -257,8 +257,8 @@ class CLI(LightningCLI):
         """Say where everything is, and what to type next."""
         if self.model.grid_path:
             print(f"samples:     {self.model.grid_path}")
-        if self.trainer.logger:
-            print(f"curves:      tensorboard --logdir {quote(str(self.trainer.default_root_dir))}")
+        if isinstance(self.trainer.logger, TensorBoardLogger):
+            print(f"curves:      tensorboard --logdir {quote(str(self.trainer.logger.save_dir))}")
         names = ("best_checkpoint", "last_checkpoint")
         best, last = (self._get(self.config_init, name) for name in names)
         # A resumed run also remembers the best checkpoint of the run before it.

@@ -140,10 +140,12 @@ class Diffusion(nn.Module):
 
         Raises:
             ValueError: if labels or guidance are asked of a model that was not trained for them, a
-                label is not one of the model's, the sampler has more steps than the schedule, or
-                ``frames`` is below 2.
+                label is not one of the model's, the sampler has more steps than the schedule,
+                ``frames`` is below 2, or no samples are asked for.
         """
         indices = range(samples) if isinstance(samples, int) else samples
+        if len(indices) == 0:
+            raise ValueError("at least one sample must be asked for")
         device = self.schedule.alpha.device
         label = self.labels_of(indices, [labels] if isinstance(labels, int) else labels)
         if generator is not None:

@@ -122,13 +122,12 @@ def invert(
     for time, next_time in pairwise(reversed(DDIM(steps).timesteps(schedule))):
         s, t = (torch.full((len(x),), i, device=x.device) for i in (time, next_time))
         alpha_s, sigma_s = (expand_like(factor, x) for factor in schedule.alpha_sigma(s))
-        alpha_t, sigma_t = (expand_like(factor, x) for factor in schedule.alpha_sigma(t))
         x_s = x
         for _ in range(rounds):
             x0, noise, _ = denoise(x, t)
             x0 = torch.where(sigma_s > alpha_s, x0, (x_s - sigma_s * noise) / alpha_s)
             noise = torch.where(sigma_s > alpha_s, (x_s - alpha_s * x0) / sigma_s, noise)
-            x = alpha_t * x0 + sigma_t * noise
+            x = schedule.add_noise(x0, noise, t)
     return x
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_ddpm.checkpoints import PRETRAINED, load_model, write_weights
 from lightning_ddpm.files import replacing, require_writable
 from lightning_ddpm.module import DiffusionLightningModule
-from lightning_ddpm.parts import arguments
+from lightning_ddpm.parts import own_hparams
 from lightning_ddpm.shapes import Factors, Images, Labels, TimeSteps, expand_like
 
 TOLERANCE = 1e-4  # between ONNX Runtime and PyTorch
@@ -37,8 +37,7 @@ class Step(nn.Module):
     ) -> tuple[Images, Images]:
         """Go from ``x_t`` (b, c, h, w) at ``t`` (b) to ``s`` (b), where -1 is the end."""
         x0, noise, _ = self.model.denoiser(label)(x_t, t)
-        alpha, sigma = (expand_like(factor, x0) for factor in self.model.schedule.alpha_sigma(s))
-        return alpha * x0 + sigma * noise, x0
+        return self.model.schedule.add_noise(x0, noise, s), x0
 
 
 def example(model: DiffusionLightningModule, images: int) -> dict[str, Tensor]:
@@ -84,7 +83,7 @@ def write_onnx(model: DiffusionLightningModule, path: Path) -> float:
             name, reason = type(model.network).__name__, str(error).strip().splitlines()[0]
             raise ValueError(f"{name} cannot be written as ONNX: {reason}") from error
     assert program is not None
-    program.model.metadata_props["hyper_parameters"] = json.dumps(arguments(model.hparams))
+    program.model.metadata_props["hyper_parameters"] = json.dumps(own_hparams(model.hparams))
     with replacing(path) as temporary:
         program.save(temporary, external_data=False)
         session = onnxruntime.InferenceSession(str(temporary))

@@ -58,7 +58,7 @@ def write_png(picture: UInt8[Tensor, "c h w"], path: Path) -> None:
     """Write a grey (c = 1) or RGB (c = 3) picture, making its folder first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        to_pil_image(picture.cpu()).save(temporary, format="png")
+        to_pil_image(picture).save(temporary, format="png")
 
 
 def write_gif(pictures: Sequence[UInt8[Tensor, "c h w"]], path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_ddpm.denoiser import Denoise, Prediction
-from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.noise import SampleNoise, evenly
 from lightning_ddpm.schedule import NoiseSchedule
 from lightning_ddpm.shapes import Images, PerSample, TimeSteps, expand_like
 
@@ -121,18 +121,17 @@ def estimate_bound(
 ) -> Bound:
     """Estimate the bound of each image from ``draws`` time steps and t = 0.
 
-    Noise and time steps belong to the image and not to the batch. The time steps of images 0, 1,
-    2... are a Kronecker sequence with the golden ratio, spread evenly for any run of images.
+    Noise and time steps belong to the image and not to the batch. Any run of images is spread
+    evenly over all time steps.
 
     Args:
         denoise: the model.
-        schedule: its forward process, of at least two time steps.
+        schedule: its forward process.
         x0: images (b, c, *spatial) of 256 levels in [-1, 1].
         index: each image's place in its split.
         seed: the seed of all noise.
         draws: how many time steps of each image.
     """
-    golden = (math.sqrt(5) - 1) / 2
     density = time_density(schedule).cpu().double()
     edges = density.cumsum(0)[:-1]
     noise = SampleNoise(seed, index)
@@ -143,7 +142,7 @@ def estimate_bound(
 
     L_0 = term(torch.zeros(len(x0), dtype=torch.long, device=x0.device))
     places = torch.tensor(index)[:, None] * draws + torch.arange(draws)
-    t = torch.searchsorted(edges, places.double() * golden % 1) + 1  # (b, draws)
+    t = torch.searchsorted(edges, evenly(places)) + 1  # (b, draws)
     L_t = torch.stack([term(column.to(x0.device)) for column in t.unbind(1)], dim=1)
     weight = (1 / density[t - 1]).to(L_t)
     return Bound(prior_term(schedule, x0), L_0, L_t, t.to(x0.device), weight)

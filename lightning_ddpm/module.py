@@ -21,7 +21,7 @@ from lightning_ddpm.images import image_grid, to_uint8, write_png
 from lightning_ddpm.likelihood import VariationalBound, estimate_bound
 from lightning_ddpm.muon import Muon
 from lightning_ddpm.networks import Network, UNet
-from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.noise import SampleNoise, evenly
 from lightning_ddpm.objective import (
     NoiseTarget,
     Target,
@@ -30,13 +30,14 @@ from lightning_ddpm.objective import (
     UniformWeighting,
     Weighting,
 )
-from lightning_ddpm.parts import arguments, check_network, check_target, recipe
+from lightning_ddpm.parts import check_network, check_target, own_hparams, recipe
 from lightning_ddpm.samplers import Ancestral, Sampler
 from lightning_ddpm.schedule import LinearSchedule, NoiseSchedule
 from lightning_ddpm.shapes import Labels, PerSample, TimeSteps
 
 EVALUATION_SEED = 0  # of the grids and of the noise in validation and test
 TIME_BINS = 10  # of the validation loss by time step
+BAR_EVERY = 10  # batches: the loss in the progress bar, for which a GPU must be waited for
 LAYOUT = {  # of the tab CUSTOM SCALARS in TensorBoard: curves that are read together
     "Loss": {
         "training and validation": ["Multiline", ["train/loss", "val/loss"]],
@@ -72,14 +73,14 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         guidance_interval: the time steps that are guided, from low to below high, as parts of T.
         optimizer: ``muon`` for the weights of convolutions and linear layers, with Adam for the
             rest; or ``adam`` for all, as in the paper.
-        lr: peak learning rate; it rises for ``warmup_steps``, then falls to zero at the end of the
-            run.
-        warmup_steps: optimizer steps until the learning rate has its peak.
+        lr: learning rate, which falls in a straight line to zero at the end of the run.
+        warmup_steps: optimizer steps over which it first rises from zero to that line.
         image_shape: channels, height and width of the images.
         grid_every_n_epochs: epochs from one grid of samples to the next; the last one has one.
 
     Raises:
         ValueError: if an argument is out of range, or the parts do not fit together.
+        TypeError: if a part could not be built again from its attributes.
     """
 
     def __init__(
@@ -133,6 +134,8 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         self.sampler.timesteps(self.schedule)
         check_target(self.target, self.schedule)
         check_network(self.network, self.image_shape, variance == "learned")
+        if variance == "learned" and not isinstance(self.time_sampler, UniformTimes):
+            raise ValueError("a learned variance is trained at all time steps: take UniformTimes")
         self.denoiser(self.labels_of([0]))
         instantiator = {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
         self.save_hyperparameters(instantiator | recipe(self)["init_args"])
@@ -168,7 +171,9 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         weak = chosen(n, part, generator)[mine] if part > 0 else None
         losses = self.loss(x0, t, noise, label, weak)
         loss = losses.mean()
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss)
+        if batch_idx % BAR_EVERY == 0:
+            self.log("loss", loss.detach().cpu(), prog_bar=True, logger=False)
         return {"loss": loss, "loss_of_each": losses.detach(), "t": t}
 
     def training_generator(self) -> torch.Generator:
@@ -177,7 +182,7 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         return torch.Generator(self.device).manual_seed(hash((torch.initial_seed(), batches)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """A linear rise of the learning rate and then a linear fall to zero."""
+        """The optimizer, and a linear rise of the learning rate to its linear fall to zero."""
         if self.optimizer == "muon":
             optimizer = Muon(self.network, self.lr)
         else:
@@ -190,7 +195,7 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         }
 
     def lr_factor(self, step: int) -> float:
-        """The learning rate of an optimizer step, as a part of its peak."""
+        """The learning rate of an optimizer step, as a part of ``lr``."""
         if step == 0:  # asked before the Trainer may look at the data
             return 1 / self.warmup_steps
         steps = self.trainer.estimated_stepping_batches  # infinite if the run has no end
@@ -213,13 +218,8 @@ class DiffusionLightningModule(Diffusion, LightningModule):
         return self.loss(x0, t, noise, self.label_of(batch))
 
     def evaluation_times(self, index: Int[Tensor, " b"]) -> TimeSteps:
-        """The time step of each image, on the CPU.
-
-        Those of images 0, 1, 2... are a Kronecker sequence with the golden ratio: any run of images
-        is spread evenly over all time steps.
-        """
-        golden = (math.sqrt(5) - 1) / 2
-        return (index.cpu().double() * golden % 1 * self.schedule.T).long()
+        """The time step of each image, on the CPU; any run of images is spread over all of them."""
+        return (evenly(index.cpu()) * self.schedule.T).long()
 
     def label_of(self, batch: dict[str, Tensor]) -> Labels | None:
         """The labels (b) of a batch, if the network can be told of them."""
@@ -265,7 +265,7 @@ class DiffusionLightningModule(Diffusion, LightningModule):
             return
         if not (Path(self.logger.log_dir) / self.logger.NAME_HPARAMS_FILE).exists():
             data = getattr(self.trainer, "datamodule", None)
-            hparams = arguments(dict(self.hparams) | dict(data.hparams if data else {}))
+            hparams = own_hparams(dict(self.hparams) | dict(data.hparams if data else {}))
             self.logger.log_hyperparams(hparams, {"hp/val_loss": math.nan})
             self.logger.experiment.add_custom_scalars(LAYOUT)
 

@@ -1,9 +1,12 @@
-"""Gaussian noise that belongs to a sample and not to the batch it happens to be in."""
+"""Random numbers that belong to a sample and not to the batch it happens to be in."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
 
 from lightning_ddpm.shapes import Images
 
@@ -30,3 +33,12 @@ class SampleNoise:
         """The next noise of each sample, of ``shape`` (c, *spatial), in float32 on the CPU."""
         rows = [stream.standard_normal(shape, dtype=np.float32) for stream in self.streams]
         return torch.from_numpy(np.stack(rows))
+
+
+def evenly(index: Int[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """A number in [0, 1) for each index; any run of indices is spread evenly.
+
+    A Kronecker sequence with the golden ratio.
+    """
+    golden = (math.sqrt(5) - 1) / 2
+    return index.double() * golden % 1

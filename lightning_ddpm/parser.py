@@ -37,9 +37,9 @@ class Parser(LightningArgumentParser):
 
 
 def names_of_subclasses(path: str) -> list[str]:
-    """The classes of the package that can stand where ``path`` is asked for."""
+    """The classes of the package that can stand where the base class ``path`` is asked for."""
     module, _, name = path.rpartition(".")
-    found, rest = set(), [getattr(import_module(module), name)]
+    found, rest = set(), getattr(import_module(module), name).__subclasses__()
     while rest:
         rest += (cls := rest.pop()).__subclasses__()
         if cls.__module__.startswith("lightning_ddpm.") and not inspect.isabstract(cls):

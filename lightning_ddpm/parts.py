@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from lightning_ddpm.networks import Network
 from lightning_ddpm.objective import Target
@@ -16,11 +17,13 @@ def check_network(network: Network, image_shape: Sequence[int], learned_variance
     """Raise ValueError if ``network`` cannot predict what is needed for ``image_shape``."""
     channels, *size = image_shape
     expected = (1, 2 * channels if learned_variance else channels, *size)
-    name = type(network).__name__
+    name, was_training = type(network).__name__, network.training
+    network.eval()  # else a BatchNorm would learn from it
     try:
         output = network(torch.zeros(1, *image_shape), torch.zeros(1, dtype=torch.long)).shape
     except RuntimeError:
         output = None
+    network.train(was_training)
     if output is None or output[2:] != expected[2:]:
         raise ValueError(f"{name} with these arguments does not fit image_shape {image_shape}")
     if output[1] != expected[1]:
@@ -42,8 +45,8 @@ def check_target(target: Target, schedule: NoiseSchedule) -> None:
         )
 
 
-def arguments(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's hyper-parameters without Lightning's own, which begin with an underscore."""
+def own_hparams(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters without those that Lightning adds, which begin with an underscore."""
     return {name: value for name, value in hparams.items() if not name.startswith("_")}
 
 
@@ -51,14 +54,16 @@ def recipe(part: Any) -> dict[str, Any]:
     """The class and the arguments that would build ``part`` again, as LightningCLI writes them.
 
     Raises:
-        TypeError: if an argument is not an attribute of the same name.
+        TypeError: if an argument is not an attribute of the same name, or has no name.
     """
     cls = type(part)
-    parameters = inspect.signature(cls).parameters.values()
-    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    bare = cls.__init__ is nn.Module.__init__  # which accepts anything, and takes nothing
     try:
-        values = {name: getattr(part, name) for name in names}
-    except AttributeError as error:
+        parameters = [] if bare else inspect.signature(cls).parameters.values()
+        if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+            raise TypeError("*args and **kwargs have no names")
+        values = {p.name: getattr(part, p.name) for p in parameters}
+    except (AttributeError, TypeError, ValueError) as error:  # of a Tensor, there is no signature
         raise TypeError(
             f"{cls.__name__} must keep each constructor argument as an attribute of the same "
             f"name, so that checkpoints can rebuild it: {error}"

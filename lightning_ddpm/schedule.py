@@ -27,7 +27,7 @@ class NoiseSchedule(nn.Module):
             pure noise (zero terminal SNR).
 
     Raises:
-        ValueError: if there is no variance, or one is out of range.
+        ValueError: if there are fewer than two variances, or one is out of range.
     """
 
     alpha: Tensor
@@ -35,8 +35,8 @@ class NoiseSchedule(nn.Module):
 
     def __init__(self, betas: Float[Tensor, " T"]) -> None:
         super().__init__()
-        if len(betas) == 0 or not bool(((betas > 0) & (betas <= 1)).all() & (betas[:-1] < 1).all()):
-            raise ValueError("a noise schedule needs T >= 1 variances, each between 0 and 1")
+        if len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all() & (betas[:-1] < 1).all()):
+            raise ValueError("a noise schedule needs T >= 2 variances, each between 0 and 1")
         self.T = len(betas)
         self.betas = betas
         alpha_bar = torch.cumprod(1 - betas, dim=0)
@@ -98,7 +98,7 @@ class NoiseSchedule(nn.Module):
         that of s = 0 instead, as in the code of both papers.
         """
         large = self.transition(t, s)[1]
-        t, s = t.clamp(min=min(1, self.T - 1)), s.clamp(min=0)
+        t, s = t.clamp(min=1), s.clamp(min=0)
         sigma_t, sigma_s = self.alpha_sigma(t)[1], self.alpha_sigma(s)[1]
         small = self.transition(t, s)[1] * sigma_s**2 / sigma_t**2
         return expand_like(large, v) ** v * expand_like(small, v) ** (1 - v)
@@ -166,8 +166,6 @@ class ZeroTerminalSNR(NoiseSchedule):
 
     def __init__(self, schedule: NoiseSchedule | None = None) -> None:
         schedule = schedule or LinearSchedule()
-        if schedule.T < 2:
-            raise ValueError("zero terminal SNR needs a schedule of at least 2 time steps")
         alpha = torch.cumprod(1 - schedule.betas, dim=0).sqrt()
         alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
         super().__init__(betas_of(torch.cat([alpha.new_ones(1), alpha**2]), largest=1.0))
@@ -175,5 +173,5 @@ class ZeroTerminalSNR(NoiseSchedule):
 
 
 def betas_of(alpha_bar: Float[Tensor, " times"], largest: float = 0.999) -> Float[Tensor, " T"]:
-    r"""The variances (T) of a :math:`\bar\alpha` (T + 1) that starts with 1, clean data."""
+    r"""The variances (T) of a :math:`\bar\alpha` (T + 1), given up to a factor."""
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest)

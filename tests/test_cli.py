@@ -44,6 +44,13 @@ def test_fit_leaves_what_it_says(run: dict[str, str]) -> None:
     assert os.listdir(run["folder"]) == ["lightning_logs"]
 
 
+def test_fit_says_nothing_of_curves_that_are_elsewhere(
+    call_main, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call_main(*TINY, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs")
+    assert "curves:" not in capfd.readouterr().out
+
+
 def test_checkpoint_reloads_without_arguments(run: dict[str, str]) -> None:
     model = DiffusionLightningModule.load_from_checkpoint(run["checkpoint"], weights_only=True)
     assert model.network.hidden == 16

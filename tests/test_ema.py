@@ -4,10 +4,11 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.callbacks import EMA
-from lightning_ddpm.networks import MLP
+from lightning_ddpm.networks import MLP, Network
 from lightning_ddpm.samplers import Ancestral
 
 
@@ -43,7 +44,7 @@ class Recording(DiffusionLightningModule):
         return average
 
 
-def fit(model: Recording, data: MNISTDataModule, folder: Path, **options) -> Trainer:
+def fit(model: DiffusionLightningModule, data: MNISTDataModule, folder: Path, **options) -> Trainer:
     checkpoints = ModelCheckpoint(
         folder, "last", save_on_train_epoch_end=True, save_on_exception=True
     )
@@ -74,6 +75,33 @@ def test_average_is_validated_drawn_and_saved(tmp_path: Path, digits: MNISTDataM
     name = "network." + next(name for name, _ in model.network.named_parameters())
     torch.testing.assert_close(checkpoint["state_dict"][name].double(), expected[-1], **close)
     torch.testing.assert_close(checkpoint["current_model_state"][name].double(), model.raw[-1])
+
+
+class Normed(Network):
+    """Has statistics of its own beside its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 1, 3, padding=1))
+
+    def forward(self, x_t, t, label=None) -> torch.Tensor:
+        return self.layers(x_t)
+
+
+def test_statistics_are_those_of_the_weights_in_training(
+    tmp_path: Path, digits: MNISTDataModule
+) -> None:
+    model = DiffusionLightningModule(Normed(), sampler=Ancestral(1))
+    assert model.network.layers[0].num_batches_tracked == 0  # no check has counted as training
+    fit(model, digits, tmp_path, max_epochs=1)
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        saved, current = (
+            checkpoint[key][f"network.layers.0.{name}"]
+            for key in ("state_dict", "current_model_state")
+        )
+        assert torch.equal(saved, current)
+    assert saved == 6
 
 
 def test_an_error_in_validation_saves_the_weights_unswapped(

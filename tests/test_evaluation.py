@@ -30,6 +30,14 @@ def fit(folder: Path, every: int | None) -> tuple[Trainer, MNISTDataModule]:
     return fitted, data
 
 
+def test_fewer_samples_than_processes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "world_size", 8)
+    with pytest.raises(ValueError, match="num_samples 6 is below the 8 processes"):
+        SampleEvaluation(6).setup(trainer(tmp_path), small_model(), "fit")
+
+
 def test_samples_of_the_average_weights_are_judged(tmp_path: Path) -> None:
     fitted, data = fit(tmp_path, every=2)
     logged = {name: value.item() for name, value in fitted.callback_metrics.items()}

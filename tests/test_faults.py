@@ -94,6 +94,13 @@ def test_training_stops_where_the_loss_is_not_finite(folder: Path) -> None:
     assert last(folder).read_bytes() == before
 
 
+def test_what_is_not_finite_is_not_the_best(tmp_path: Path) -> None:
+    epochs = ("--limit_train_batches", 5, "--max_epochs", 2, "--max_steps", -1)
+    line = fails(tmp_path, ROOT / "train.py", *FIT, *epochs, "--lr", "1e36")
+    assert "is not finite" in line
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 def test_training_stops_where_a_weight_is_not_finite(
     tmp_path: Path, digits: MNISTDataModule
 ) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FULL_MNIST, SOURCE
+from torch.backends import cudnn
 from torch.nn import functional as F
 
 from lightning_ddpm import MNISTDataModule
@@ -217,6 +218,15 @@ def test_frozen_classifiers_stay_as_they_are(name: str) -> None:
     assert not any(parameter.requires_grad for parameter in parent.parameters())
     path = Path(features_module.__file__).parent / "weights" / f"{name}.safetensors"
     assert path.stat().st_size < 500_000
+
+
+def test_features_leave_cudnn_on_and_its_rounding_off() -> None:
+    features, seen = DigitFeatures(), []
+    features.network.register_forward_hook(
+        lambda *_: seen.append((cudnn.enabled, cudnn.allow_tf32))
+    )
+    features(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    assert seen == [(True, False)]
 
 
 def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,12 @@ from lightning_ddpm.objective import (
     VelocityTarget,
 )
 from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver
-from lightning_ddpm.schedule import CosineSchedule, LinearSchedule, ZeroTerminalSNR
+from lightning_ddpm.schedule import (
+    CosineSchedule,
+    LinearSchedule,
+    NoiseSchedule,
+    ZeroTerminalSNR,
+)
 
 
 class Forgetful(Network):
@@ -243,6 +248,14 @@ def test_labels_are_learned_and_at_times_dropped(tmp_path: Path, digits) -> None
         ({"variance": "learned"}, "need 2 \\(out_channels\\)"),
         ({"network": UNet(channels=(8,), out_channels=2)}, "need 1 \\(out_channels\\)"),
         ({"schedule": ZeroTerminalSNR()}, "take VelocityTarget or DataTarget"),
+        (
+            {
+                "network": UNet(channels=(8,), out_channels=2),
+                "variance": "learned",
+                "time_sampler": LogitNormalTimes(),
+            },
+            "take UniformTimes",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(options: dict, message: str) -> None:
@@ -280,15 +293,39 @@ def test_sample_does_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) ->
     assert (together - parts).abs().max() <= 1
 
 
-def test_a_part_that_forgets_its_arguments_is_refused() -> None:
-    with pytest.raises(TypeError, match="Forgetful must keep each constructor argument"):
-        DiffusionLightningModule(Forgetful(3))
+class Nameless(Network):
+    """Has arguments without names."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        self.widths = widths
+
+    def forward(self, x_t, t, label=None) -> torch.Tensor:
+        return x_t
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (Forgetful(3),),
+        (Nameless(3, 4),),
+        (MLP(hidden=8), NoiseSchedule(torch.full((50,), 0.1)), None, Ancestral(5)),
+    ],
+)
+def test_a_part_that_forgets_its_arguments_is_refused(parts: tuple) -> None:
+    with pytest.raises(TypeError, match="must keep each constructor argument"):
+        DiffusionLightningModule(*parts)
 
 
 @pytest.mark.parametrize("options", [{"lr": 0.0}, {"lr": -1.0}, {"warmup_steps": 0}])
 def test_bad_arguments_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="must be"):
         DiffusionLightningModule(**options)
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one sample"):
+        small_model().sample(0)
 
 
 def test_more_sampler_steps_than_the_schedule_has_are_refused_at_once() -> None:
@@ -308,6 +345,15 @@ def test_mixed_precision_leaves_the_schedule_and_the_loss_in_float32(
     assert {buffer.dtype for buffer in model.schedule.buffers()} == {torch.float32}
     assert fitted.callback_metrics["train/loss"].dtype == torch.float32
     assert len(list((tmp_path / "grids").iterdir())) == 1
+
+
+def test_the_bar_shows_the_loss_of_every_tenth_batch(tmp_path: Path, digits) -> None:
+    model, losses = small_model(), []
+    model.on_train_batch_end = lambda *args: losses.append(args[0]["loss"].item())
+    fitted = trainer(tmp_path, max_steps=13, limit_val_batches=0)
+    fitted.fit(model, digits)
+    assert len(set(losses)) == 13
+    assert fitted.progress_bar_metrics == {"loss": losses[10]}
 
 
 @pytest.mark.parametrize("precision", ["16-true", "bf16-true", "64-true"])

@@ -132,8 +132,6 @@ def test_zero_terminal_snr() -> None:
     assert alpha[1].item() == 0
     assert sigma[1].item() == 1
     assert alpha[0].item() == LinearSchedule(100).alpha[1].item()
-    with pytest.raises(ValueError, match="at least 2"):
-        ZeroTerminalSNR(LinearSchedule(1))
     with pytest.raises(ValueError, match="take VelocityTarget or DataTarget"):
         check_target(NoiseTarget(), schedule)
 
@@ -145,11 +143,11 @@ class Copy(Network):
         return x_t
 
 
-@pytest.mark.parametrize("T", [1, 2, 3, 10, 1000, 4000])
+@pytest.mark.parametrize("T", [2, 3, 10, 1000, 4000])
 @pytest.mark.parametrize("target", [NoiseTarget(), DataTarget(), VelocityTarget()])
 def test_nothing_is_infinite_at_the_endpoints(T: int, target: Target) -> None:
     schedules: list[NoiseSchedule] = [LinearSchedule(T), CosineSchedule(T), SigmoidSchedule(T)]
-    if T > 1 and not isinstance(target, NoiseTarget):
+    if not isinstance(target, NoiseTarget):
         schedules += [ZeroTerminalSNR(schedule) for schedule in schedules]
     noise = SampleNoise(0, range(2))
     x = noise.draw((1, 2, 2))
@@ -181,12 +179,14 @@ def test_precision_and_device_are_the_modules() -> None:
     assert not schedule.state_dict()
 
 
-@pytest.mark.parametrize("arguments", [(0,), (-3,), (10, 0.0), (10, 1e-4, 1.1), (10, 0.5, -0.1)])
+@pytest.mark.parametrize(
+    "arguments", [(0,), (-3,), (1,), (10, 0.0), (10, 1e-4, 1.1), (10, 0.5, -0.1)]
+)
 def test_bad_betas_are_refused(arguments: tuple) -> None:
-    with pytest.raises(ValueError, match="T >= 1 variances"):
+    with pytest.raises(ValueError, match="T >= 2 variances"):
         LinearSchedule(*arguments)
 
 
 def test_only_the_last_step_may_be_pure_noise() -> None:
-    with pytest.raises(ValueError, match="T >= 1 variances"):
+    with pytest.raises(ValueError, match="T >= 2 variances"):
         NoiseSchedule(torch.tensor([0.1, 1.0, 0.1]))

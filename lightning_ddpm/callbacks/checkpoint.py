@@ -113,17 +113,26 @@ class LastCheckpoint(Checkpoint):
         self.check(trainer, pl_module, SAVE)
         loop.epoch_progress.current.processed += cut_short
 
-    def check(self, trainer: Trainer, pl_module: LightningModule, request: int) -> None:
-        """Save, stop or fail, if any process asks for it."""
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fail before weights that are not finite are saved as the best ones."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.asked_by_any(trainer, pl_module, 0)
+
+    def asked_by_any(self, trainer: Trainer, pl_module: LightningModule, request: int) -> int:
+        """The highest request of all processes; fail if one of them has what is not finite."""
         failure = self.failure(trainer, pl_module)
-        request = FAILED if failure else self.signal or request
-        asked = torch.tensor(request, device=trainer.strategy.root_device)
+        asked = torch.tensor(FAILED if failure else request, device=trainer.strategy.root_device)
         asked = int(trainer.strategy.reduce(asked, reduce_op="max"))
         self.recent = []
         if failure:
             raise FloatingPointError(failure)
         if asked == FAILED:
             raise SystemExit(1)
+        return asked
+
+    def check(self, trainer: Trainer, pl_module: LightningModule, request: int) -> None:
+        """Save, stop or fail, if any process asks for it."""
+        asked = self.asked_by_any(trainer, pl_module, self.signal or request)
         if asked and self.path:
             # The curves must reach as far as the checkpoint; Lightning would log this step later.
             if trainer._logger_connector._first_loop_iter is not None:  # within an epoch
@@ -147,7 +156,7 @@ class LastCheckpoint(Checkpoint):
             step, outputs = self.recent[int(losses.isfinite().logical_not().int().argmax())]
             bad = outputs["t"][outputs["loss_of_each"].isfinite().logical_not()]
             what = f"the loss of step {step} is not finite at the time steps {bad.tolist()}"
-        elif not all(weight.isfinite().all() for weight in pl_module.parameters()):
+        elif not torch.stack([w.isfinite().all() for w in pl_module.parameters()]).all():
             step = trainer.global_step
             what = f"the weights are not finite after step {step}"
         else:

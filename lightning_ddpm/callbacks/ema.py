@@ -10,6 +10,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class EMA(WeightAveraging):
     """Averages the weights after each optimizer step, and puts the average in for validation.
 
+    Buffers, as the statistics of a BatchNorm, are copied.
+
     Checkpoints hold the average in ``state_dict``, so predict and test use it; the weights in
     training are in ``current_model_state``.
 
@@ -44,6 +46,10 @@ class EMA(WeightAveraging):
             average = get_ema_multi_avg_fn(min(self.decay, n / (9 + n)))
             weights = [p.detach() for p in pl_module.parameters()]
             average([p.detach() for p in self._average_model.module.parameters()], weights, n)
+            for kept, now in zip(
+                self._average_model.module.buffers(), pl_module.buffers(), strict=True
+            ):
+                kept.copy_(now)
             self._latest_update_step = trainer.global_step
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

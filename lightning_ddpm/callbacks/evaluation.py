@@ -33,7 +33,8 @@ class SampleEvaluation(Callback):
         outdir: folder for the ``metrics.json`` of ``test``, if it shall be written.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range; before it begins, if there are fewer samples
+            than processes.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class SampleEvaluation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that the folder can be written; forget what was judged before."""
         self.judge = None
+        if self.num_samples < trainer.world_size:
+            processes = f"{trainer.world_size} processes"
+            raise ValueError(f"evaluation.num_samples {self.num_samples} is below the {processes}")
         if stage == "test" and self.outdir:
             require_writable(Path(self.outdir))
 

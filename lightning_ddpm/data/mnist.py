@@ -42,7 +42,7 @@ class MNISTDataModule(ImageDataModule):
         batch_size: images in a batch, of each process.
         num_workers: processes that fetch batches; with images in memory none is fastest.
         num_samples: how many images ``predict`` generates.
-        sample_batch_size: how many at once; what suits the device if not given.
+        sample_batch_size: how many at once, at most; what suits the device if not given.
 
     Raises:
         ValueError: if an argument is out of range.

@@ -50,7 +50,7 @@ class DigitFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, images: UInt8[Tensor, "b 1 28 28"]) -> Float[Tensor, "b 128"]:
         """The features of each image, 0..255."""
-        exact = torch.backends.cudnn.flags(allow_tf32=False)
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with exact, torch.autocast(images.device.type, enabled=False):
             return self.network(images / 255)
 

@@ -1,4 +1,4 @@
-"""The default noise predictor."""
+"""The default network."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -43,9 +43,9 @@ class DDIM(Sampler):
     ) -> tuple[Images, None]:
         """Go from x_t to x_s; with eta = 0 also up, to s > t."""
         x0, epsilon, _ = denoise(x_t, t)
-        alpha, sigma = schedule.alpha_sigma(s)
         if self.eta == 0:
-            return expand_like(alpha, x0) * x0 + expand_like(sigma, x0) * epsilon, None
+            return schedule.add_noise(x0, epsilon, s), None
+        alpha, sigma = schedule.alpha_sigma(s)
         variance = self.eta**2 * schedule.posterior(x0, x_t, t, s)[1]
         old = expand_like((sigma**2 - variance).clamp(min=0).sqrt(), x0)
         new = expand_like(variance.sqrt(), x0) * noise.draw(x_t.shape[1:]).to(x_t)

@@ -42,7 +42,7 @@ class Heun(Sampler):
         """Go from x_t to x_s."""
         x0, epsilon, _ = denoise(x_t, t)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
-        x_s = expand_like(alpha_s, x0) * x0 + expand_like(sigma_s, x0) * epsilon
+        x_s = schedule.add_noise(x0, epsilon, s)
         if bool((alpha_t * sigma_s * LARGEST_RATIO < alpha_s * sigma_t).any()):
             return x_s, None
         change = denoise(x_s, s).noise - epsilon
