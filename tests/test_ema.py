@@ -51,6 +51,7 @@ def fit(model: DiffusionLightningModule, data: MNISTDataModule, folder: Path, **
     trainer = Trainer(
         callbacks=[EMA(decay=0.4), checkpoints],
         accelerator="cpu",
+        default_root_dir=folder,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
