@@ -9,8 +9,8 @@ MNISTDataModule ──batch──▶ DiffusionLightningModule ──grids, curve
   NoiseSchedule  q(x_t | x_0)      schedule.py     how much image and noise there is at t
   Network        f(x_t, t, label)  networks/       what is learned
   Target         f ↔ noise, x_0, v objective.py    what it predicts, what errors cost
-  Denoiser       x_t, t → x_0      denoiser.py     these three, as all that follows sees them
-  Sampler        x_T → x_0         samplers/       as do editing.py and likelihood.py
+  Denoiser       x_t, t → x_0      denoiser.py     the three as one: all that the rest sees
+  Sampler        x_T → x_0         samplers/       and editing.py and likelihood.py
 
 Trainer: device placement, mixed precision, DDP, checkpoints, progress bars
 metrics/ judge samples;  checkpoints.py and export.py keep models;  cli.py is train.py
