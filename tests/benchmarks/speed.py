@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_ddpm import DiffusionLightningModule
+from lightning_ddpm.guidance import chosen
 from lightning_ddpm.muon import Muon
 
 DDIM_STEPS = 50
@@ -33,7 +34,8 @@ def training_step(model: DiffusionLightningModule) -> Callable[[Tensor], None]:
     def step(x0: Tensor) -> None:
         t = model.time_sampler.draw(model.schedule, len(x0), generator)
         with torch.autocast(DEVICE, Half, enabled=BF16):
-            loss = model.loss(x0, t, torch.randn_like(x0)).mean()
+            weak = chosen(len(x0), model.network.weak_dropout, generator)
+            loss = model.loss(x0, t, torch.randn_like(x0), weak=weak).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
