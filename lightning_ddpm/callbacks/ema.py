@@ -35,9 +35,6 @@ class EMA(WeightAveraging):
         """Move the average to where the model is now; it was copied before that was moved."""
         assert self._average_model is not None
         self._average_model.to(pl_module.device)
-        models = (self._average_model.module, pl_module)
-        # Kept, because to look for them takes long beside a step.
-        self._averages, self._weights = ([p.detach() for p in m.parameters()] for m in models)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -47,7 +44,8 @@ class EMA(WeightAveraging):
         if trainer.global_step > n:
             assert self._average_model is not None
             average = get_ema_multi_avg_fn(min(self.decay, n / (9 + n)))
-            average(self._averages, self._weights, n)
+            weights = [p.detach() for p in pl_module.parameters()]
+            average([p.detach() for p in self._average_model.module.parameters()], weights, n)
             for kept, now in zip(
                 self._average_model.module.buffers(), pl_module.buffers(), strict=True
             ):

@@ -47,7 +47,10 @@ def with_trainer(data: MNISTDataModule) -> float:
             enable_model_summary=False,
             logger=TensorBoardLogger(folder, default_hp_metric=False),
             callbacks=[
-                *(EMA(), LearningRateMonitor("step"), ModelCheckpoint(folder), LastCheckpoint()),
+                EMA(),
+                LearningRateMonitor("step"),
+                ModelCheckpoint(folder),
+                LastCheckpoint(),
                 clock,
             ],
         )
