@@ -1,56 +1,137 @@
 """What a diffusion model is: its parts, its loss and its samples, without a Trainer."""
 
-import warnings
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_ddpm.denoiser import Denoiser, Variance
-from lightning_ddpm.guidance import GuidedNetwork
-from lightning_ddpm.hardware import sampling_batch
+from lightning_ddpm.batch import Batch, raw_and_condition
+from lightning_ddpm.condition import condition_in_batch, condition_of
+from lightning_ddpm.denoiser import Denoiser, Predict, Variance
+from lightning_ddpm.guidance import Guided, Strong, Weak, guidance_scale
 from lightning_ddpm.likelihood import bound_term
-from lightning_ddpm.networks import Network
-from lightning_ddpm.noise import SampleNoise
-from lightning_ddpm.objective import Target, Weighting, squared_error
-from lightning_ddpm.samplers import Sampler
-from lightning_ddpm.schedule import NoiseSchedule
-from lightning_ddpm.shapes import Images, Labels, Mask, PerSample, TimeSteps, expand_like
+from lightning_ddpm.media import Images, Medium
+from lightning_ddpm.networks import Network, UNet
+from lightning_ddpm.noise import Noise, SampleNoise
+from lightning_ddpm.objective import (
+    NoiseTarget,
+    Target,
+    TimeSampler,
+    UniformTimes,
+    UniformWeighting,
+    Weighting,
+    squared_error,
+)
+from lightning_ddpm.parts import check
+from lightning_ddpm.samplers import Ancestral, Sampler
+from lightning_ddpm.samplers.parts import batch_size, in_parts
+from lightning_ddpm.schedule import LinearSchedule, NoiseSchedule
+from lightning_ddpm.shapes import Condition, PerSample, Samples, TimeSteps, expand_like
 
-GRID_IMAGES = 16
-GUIDANCE = 2.0  # the scale, where the model has none of its own
 HYBRID_WEIGHT = 0.001  # of the bound beside the squared error, where the variance is learned
 
 
 class Diffusion(nn.Module):
-    """The mathematics of ``DiffusionLightningModule``, which owns and documents the parts."""
+    """A denoising diffusion probabilistic model (Ho et al. 2020, arXiv 2006.11239).
 
-    network: Network
-    schedule: NoiseSchedule
-    target: Target
-    sampler: Sampler
-    weighting: Weighting
-    variance: Variance
-    labels: Sequence[int] | None
-    guidance: float | None
-    guidance_interval: tuple[float, float]
-    image_shape: tuple[int, ...]
+    Each part keeps its constructor's arguments as attributes of the same names, so that the model
+    can be built again from what is saved with its weights.
 
-    def loss(
+    Args:
+        network: called as ``network(x_t, t, condition)``; ``UNet()`` if not given.
+        schedule: the forward process; ``LinearSchedule()`` if not given.
+        target: what the network predicts; ``NoiseTarget()`` if not given.
+        sampler: draws the samples; ``Ancestral()`` if not given.
+        weighting: what the network's errors cost; ``UniformWeighting()`` if not given.
+        time_sampler: which time steps it is trained at; ``UniformTimes()`` if not given.
+        variance: of the reverse process: ``small``, ``large`` or ``learned``, see ``Variance``.
+        medium: what the data are; ``Images()`` if not given.
+        shape: of a sample x0: channels, height and width of an image.
+        labels: the classes that samples show in turn; all of them if not given.
+        condition_dropout: the part of the training samples that go without their condition.
+        guidance: scale of guidance, away from the network without condition or, if it has none,
+            from its weaker self; 1 is none. If not given, 2 where the network has either, else 1.
+        guidance_interval: the time steps that are guided, from low to below high, as parts of T.
+
+    Raises:
+        ValueError: if an argument is out of range, or the parts do not fit together.
+        TypeError: if a part could not be built again from its attributes.
+    """
+
+    def __init__(
         self,
-        x0: Images,
-        t: TimeSteps,
-        noise: Images,
-        label: Labels | None = None,
-        weak: Mask | None = None,
-    ) -> PerSample:
-        """The loss (b) of each image, noised to ``t`` (b) with ``noise`` (b, c, h, w).
+        network: Network | None = None,
+        schedule: NoiseSchedule | None = None,
+        target: Target | None = None,
+        sampler: Sampler | None = None,
+        weighting: Weighting | None = None,
+        time_sampler: TimeSampler | None = None,
+        variance: Variance = "small",
+        medium: Medium | None = None,
+        shape: Sequence[int] | None = (1, 28, 28),
+        labels: Sequence[int] | None = None,
+        condition_dropout: float = 0.1,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self.network = network or UNet()
+        self.schedule = schedule or LinearSchedule()
+        self.target = target or NoiseTarget()
+        self.sampler = sampler or Ancestral()
+        self.weighting = weighting or UniformWeighting()
+        self.time_sampler = time_sampler or UniformTimes()
+        self.variance: Variance = variance
+        self.medium = medium or Images()
+        self.shape = tuple(shape or ())
+        self.labels = labels
+        self.condition_dropout = condition_dropout
+        self.guidance = guidance
+        self.guidance_interval = guidance_interval
+        check(self)
+        self.denoiser(self.condition_of([0]))  # raises now rather than after training
 
-        ``weak`` (b) are the images for the network's weaker self, if it has one.
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(chain(self.parameters(), self.buffers(), [torch.empty(0)])).device
+
+    def loss(self, batch: Batch, noise: Noise) -> PerSample:
+        """The loss (b) of each sample x0 of a batch: lines 2 to 5 of Algorithm 1.
+
+        All that is random is drawn from ``noise``. In evaluation mode nothing is left out, and all
+        time steps count alike.
+
+        Raises:
+            ValueError: if the batch has another form, or its data are not the model's.
+        """
+        x0, condition = self.clean(batch)
+        times = self.time_sampler if self.training else UniformTimes()
+        t = times.draw(self.schedule, noise).to(x0.device)
+        epsilon, extra = noise.like(x0), {}
+        if self.training and condition is not None:
+            dropped = expand_like(noise.uniform() < self.condition_dropout, condition)
+            condition = torch.where(dropped, self.network.unconditional(condition), condition)
+        if self.training and self.network.weak_dropout > 0:
+            extra = {"weak": noise.uniform() < self.network.weak_dropout}
+        return self.denoising_loss(x0, t, epsilon, condition, **extra)
+
+    def denoising_loss(
+        self,
+        x0: Samples,
+        t: TimeSteps,
+        noise: Samples,
+        condition: Condition | None = None,
+        **extra: Tensor,
+    ) -> PerSample:
+        """The loss (b) of each sample, noised to ``t`` (b) with ``noise`` (b, c, *spatial).
+
+        ``extra`` is what else the network is told by name: which samples (b) are ``weak``.
         """
         x_t = self.schedule.add_noise(x0, noise, t)
-        output = self.network(x_t, t, label, *([] if weak is None else [weak]))
+        output = self.network(x_t, t, condition, **extra)
         alpha, sigma = self.schedule.alpha_sigma(t)
         target = self.target.target(x0, noise, expand_like(alpha, x0), expand_like(sigma, x0))
         c = x0.shape[1]
@@ -59,121 +140,111 @@ class Diffusion(nn.Module):
         if self.variance == "learned":
             # Only the variance learns from the bound (Nichol and Dhariwal 2021, eq. 16).
             output = torch.cat([output[:, :c].detach(), output[:, c:]], dim=1)
-            prediction = self.denoiser().read(output, x_t, t)
-            term = bound_term(prediction, self.schedule, x0, x_t, t)
+            prediction = self.denoiser(guidance=1.0).read(output, x_t, t)
+            decoder = self.medium.log_likelihood
+            term = bound_term(prediction, self.schedule, x0, x_t, t, decoder)
             loss = loss + HYBRID_WEIGHT * self.schedule.T * term
         return loss
 
-    def labels_of(
-        self, indices: Sequence[int], labels: Sequence[int] | None = None
-    ) -> Labels | None:
-        """The class (b) of each sample, on the model's device; None if the model knows none.
+    def clean(self, batch: Batch) -> tuple[Samples, Condition | None]:
+        """The clean samples (b, c, *spatial) and what the network is told of each (b, ...).
 
         Raises:
-            ValueError: if ``labels`` are not the model's.
+            ValueError: if the batch has another form, or its data are not the model's.
         """
-        labels, classes = self.labels if labels is None else labels, self.network.num_classes
-        if labels is None and classes == 0:
-            return None
-        if classes == 0:
-            raise ValueError("labels cannot be asked of a model that was trained without them")
-        labels = list(range(classes)) if labels is None else labels
-        if not labels or not all(0 <= label < classes for label in labels):
-            raise ValueError(f"labels must be from 0 to {classes - 1}, got {labels}")
-        label = torch.tensor([labels[index % len(labels)] for index in indices])
-        return label.to(self.schedule.alpha.device)
+        raw, condition = raw_and_condition(batch)
+        x0 = self.medium.encode(raw)
+        if tuple(x0.shape[1:]) != self.shape:
+            found = tuple(x0.shape[1:])
+            raise ValueError(f"shape {self.shape} of the model is not that of the data, {found}")
+        return x0, condition_in_batch(self.network, condition, len(x0))
 
-    def denoiser(self, label: Labels | None = None, guidance: float | None = None) -> Denoiser:
+    def condition_of(
+        self, indices: Sequence[int], condition: int | Sequence[int] | Condition | None = None
+    ) -> Condition | None:
+        """The ``condition.condition_of`` samples: what is asked for, or ``labels`` in turn."""
+        asked = self.labels if condition is None else condition
+        return condition_of(self.network, indices, asked, self.device)
+
+    def denoiser(
+        self, condition: Condition | None = None, guidance: float | None = None
+    ) -> Denoiser:
         """What samplers and editing see of the model: ``denoise(x_t, t)``, in float32.
 
         Args:
-            label: the class of each image (b); -1, or None, is unknown.
+            condition: of each sample (b, ...); if not given, predictions are unconditional.
             guidance: scale of guidance; the model's if not given.
 
         Raises:
             ValueError: if ``guidance`` is asked of a model that was not trained for it.
         """
         network = self.network
-        prepared = network.num_classes > 0 or network.weak_dropout > 0
-        scale = self.guidance if guidance is None else guidance
-        if scale is None:
-            scale = GUIDANCE if prepared else 1.0
-        if scale != 1 and not prepared:
-            raise ValueError(
-                "guidance cannot be asked of a model that was trained without labels and without "
-                "weak_dropout"
-            )
-        if network.num_classes == 0 or label is not None:
+        scale = guidance_scale(network, self.guidance if guidance is None else guidance)
+        predict: Predict = Strong(network, condition)
+        if scale != 1 and (condition is not None or not network.conditional):
             low, high = (part * self.schedule.T for part in self.guidance_interval)
-            network = GuidedNetwork(network, label, scale, (low, high))
-        return Denoiser(network, self.schedule, self.target, self.variance)
+            predict = Guided(predict, Weak(network, condition), scale, (low, high))
+        parts = (self.schedule, self.target, self.variance, self.medium.value_range)
+        return Denoiser(predict, *parts)
 
     @torch.no_grad()
     def sample(
         self,
-        samples: int | Sequence[int] = GRID_IMAGES,
+        n: int = 16,
         *,
-        labels: int | Sequence[int] | None = None,
+        indices: Sequence[int] | None = None,
+        condition: int | Sequence[int] | Condition | None = None,
         guidance: float | None = None,
         sampler: Sampler | None = None,
         seed: int = 0,
         generator: torch.Generator | None = None,
         progress: bool = True,
         frames: int | None = None,
-    ) -> Images | Float[Tensor, "b frames c h w"]:
-        """Generate images (b, c, h, w) in [-1, 1] (Algorithm 2 of Ho et al. 2020).
+    ) -> Samples | Float[Tensor, "b frames c *spatial"]:
+        """Generate samples x0 (b, c, *spatial), as images in [-1, 1] (Ho et al. 2020, Algorithm 2).
 
         As many at once as suit the device, and fewer where its memory is too small.
 
         Args:
-            samples: how many, or the index of each. Image ``index`` of ``seed`` gets the same noise
-                in any batch and on any device.
-            labels: a class for all of them, or classes that image 0, 1, 2... get in turn; the
-                model's if not given.
+            n: how many.
+            indices: which ones of the seed; 0 to n - 1 if not given. Sample ``index`` of ``seed``
+                gets the same noise in any batch and on any device.
+            condition: as ``condition_of`` takes it; ``labels`` in turn if not given.
             guidance: scale of guidance; the model's if not given.
-            sampler: the way from noise to images; the model's if not given.
+            sampler: the way from noise to samples; the model's if not given.
             seed: the seed of all noise, not negative.
             generator: draws a new seed, if given.
             progress: whether to show a progress bar.
-            frames: how many images to return of the way from noise to each image, as (b, frames, c,
-                h, w), evenly spaced; the image alone if not given.
+            frames: how many to return of the way from noise to each sample, as (b, frames, c,
+                *spatial), evenly spaced; the sample alone if not given.
 
         Raises:
-            ValueError: if labels or guidance are asked of a model that was not trained for them, a
-                label is not one of the model's, the sampler has more steps than the schedule,
-                ``frames`` is below 2, or no samples are asked for.
+            ValueError: if a condition or guidance are asked of a model that was not trained for
+                them, the sampler has more steps than the schedule, ``frames`` is below 2, or no
+                samples are asked for.
         """
-        indices = range(samples) if isinstance(samples, int) else samples
+        indices = range(n) if indices is None else indices
         if len(indices) == 0:
             raise ValueError("at least one sample must be asked for")
-        device = self.schedule.alpha.device
-        label = self.labels_of(indices, [labels] if isinstance(labels, int) else labels)
+        told = self.condition_of(indices, condition)
         if generator is not None:
-            draw = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
-            seed = int(draw)
-        sampler = sampler or self.sampler
-        size = min(len(indices), sampling_batch(device.type, self.image_shape))
-        was_training, images = self.network.training, []
+            seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+        sampler, was_training = sampler or self.sampler, self.network.training
+
+        def generate(part: slice) -> Tensor:
+            noise = SampleNoise(seed, indices[part])
+            denoise = self.denoiser(None if told is None else told[part], guidance)
+            x_T = noise.draw(self.shape).to(self.device)
+            return sampler.sample(denoise, x_T, noise, progress=progress, frames=frames)
+
         self.network.eval()
         try:
-            i = 0
-            while i < len(indices):
-                part = slice(i, i + size)
-                noise = SampleNoise(seed, indices[part])
-                denoise = self.denoiser(None if label is None else label[part], guidance)
-                try:
-                    x = noise.draw(self.image_shape).to(device)
-                    x = sampler.sample(
-                        denoise, self.schedule, x, noise, progress=progress, frames=frames
-                    )
-                except torch.OutOfMemoryError:
-                    if size == 1:
-                        raise
-                    size //= 2
-                    warnings.warn(f"out of memory: sampling {size} images at once", stacklevel=2)
-                    continue
-                images.append(x)
-                i += size
+            return in_parts(generate, len(indices), batch_size(self.device.type, self.shape))
         finally:
             self.network.train(was_training)
-        return torch.cat(images)
+
+    def arrays(self, x0: Samples, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Samples as raw data under their medium's name, and their ``labels``, if they have any."""
+        label = self.condition_of(indices)
+        arrays = {self.medium.name: self.medium.decode(x0).cpu()}
+        return arrays if label is None else arrays | {"labels": label.cpu()}

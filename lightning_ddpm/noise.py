@@ -1,18 +1,68 @@
 """Random numbers that belong to a sample and not to the batch it happens to be in."""
 
 import math
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from lightning_ddpm.shapes import Images
+from lightning_ddpm.shapes import PerSample
 
 
-class SampleNoise:
-    """A stream of Gaussian noise for each sample, keyed by (seed, index).
+class Noise(ABC):
+    """Where all random numbers of a batch come from: for each sample, in the order of the batch."""
+
+    @abstractmethod
+    def like(self, x: Float[Tensor, "b *_"]) -> Float[Tensor, "b *_"]:
+        """New Gaussian noise of the shape, type and device of ``x`` (b, ...)."""
+
+    @abstractmethod
+    def normal(self) -> PerSample:
+        """A new Gaussian number for each sample."""
+
+    @abstractmethod
+    def uniform(self) -> PerSample:
+        """A new number in [0, 1) for each sample."""
+
+
+class BatchNoise(Noise):
+    """Noise for training: drawn for the batches of all processes, of which this one has its share.
+
+    N processes thus train as one process would that had all samples: process r has every Nth of
+    them, from sample r on.
+
+    Args:
+        generator: what draws, on the device of the samples.
+        size: how many samples this process has.
+        rank: the number of this process.
+        processes: how many there are.
+    """
+
+    def __init__(
+        self, generator: torch.Generator, size: int, rank: int = 0, processes: int = 1
+    ) -> None:
+        self.options = {"generator": generator, "device": generator.device}
+        self.total = size * processes
+        self.mine = slice(rank, None, processes)
+
+    def like(self, x: Float[Tensor, "b *_"]) -> Float[Tensor, "b *_"]:
+        """New Gaussian noise of the shape, type and device of ``x`` (b, ...)."""
+        return torch.randn((self.total, *x.shape[1:]), **self.options)[self.mine].to(x)
+
+    def normal(self) -> PerSample:
+        """A new Gaussian number for each sample."""
+        return torch.randn(self.total, **self.options)[self.mine]
+
+    def uniform(self) -> PerSample:
+        """A new number in [0, 1) for each sample."""
+        return torch.rand(self.total, **self.options)[self.mine]
+
+
+class SampleNoise(Noise):
+    """A stream of noise for each sample, keyed by (seed, index).
 
     Sample ``index`` gets the same noise, bit for bit, on every device, in any batch and on any
     number of processes. The keys are those of numpy's counter-based generator Philox, so no two
@@ -23,20 +73,33 @@ class SampleNoise:
         indices: the index of each sample in the batch, not negative.
     """
 
-    def __init__(self, seed: int, indices: Iterable[int]) -> None:
+    def __init__(self, seed: int, indices: Sequence[int]) -> None:
+        self.indices = indices
         self.streams = [
             np.random.Generator(np.random.Philox(key=np.array([seed, index], dtype=np.uint64)))
             for index in indices
         ]
 
-    def draw(self, shape: Sequence[int]) -> Images:
+    def draw(self, shape: Sequence[int]) -> Float[Tensor, "b *_"]:
         """The next noise of each sample, of ``shape`` (c, *spatial), in float32 on the CPU."""
         rows = [stream.standard_normal(shape, dtype=np.float32) for stream in self.streams]
         return torch.from_numpy(np.stack(rows))
 
+    def like(self, x: Float[Tensor, "b *_"]) -> Float[Tensor, "b *_"]:
+        """New Gaussian noise of the shape, type and device of ``x`` (b, ...)."""
+        return self.draw(x.shape[1:]).to(x)
 
-def evenly(index: Int[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """A number in [0, 1) for each index; any run of indices is spread evenly.
+    def normal(self) -> PerSample:
+        """A new Gaussian number for each sample."""
+        return self.draw(())
+
+    def uniform(self) -> PerSample:
+        """The ``low_discrepancy`` number of each sample's index: always the same."""
+        return low_discrepancy(torch.tensor(list(self.indices)))
+
+
+def low_discrepancy(index: Int[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """A number in [0, 1) for each index, such that any run of indices is spread evenly.
 
     A Kronecker sequence with the golden ratio.
     """

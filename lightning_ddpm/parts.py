@@ -8,50 +8,74 @@ import torch
 from torch import nn
 
 from lightning_ddpm.networks import Network
-from lightning_ddpm.objective import Target
+from lightning_ddpm.objective import Target, UniformTimes
 from lightning_ddpm.schedule import NoiseSchedule
 
 
+def check(model: Any) -> None:
+    """Raise ValueError if an argument of a ``Diffusion`` is out of range, or its parts do not fit."""
+    config_of(model)  # raises TypeError where a part could not be built again
+    learned, (low, high) = model.variance == "learned", model.guidance_interval
+    if not model.shape or min(model.shape) < 1:
+        raise ValueError(f"shape must be that of a sample, channels first, got {model.shape}")
+    if not 0 <= model.condition_dropout <= 1:
+        raise ValueError(f"condition_dropout must be from 0 to 1, got {model.condition_dropout}")
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"guidance_interval must rise, from 0 to at most 1, got {low}, {high}")
+    model.sampler.timesteps(model.schedule)
+    check_target(model.target, model.schedule)
+    check_network(model.network, model.shape, learned)
+    if learned and not isinstance(model.time_sampler, UniformTimes):
+        raise ValueError("a learned variance is trained at all time steps: take UniformTimes")
+    if learned and not model.medium.has_decoder:
+        name = type(model.medium).__name__
+        raise ValueError(f"a learned variance needs a bound, and {name} has no decoder for it")
+
+
+def check_data(model: Any, raw_shape: Sequence[int], classes: int) -> None:
+    """Raise ValueError if a ``Diffusion`` is not for data of this shape and so many classes."""
+    shape, n = model.medium.shape(raw_shape), model.network.num_classes
+    if shape != model.shape:
+        raise ValueError(f"shape {model.shape} of the model is not that of the data, {shape}")
+    if 0 < n < classes:
+        raise ValueError(f"num_classes {n} is below the {classes} classes of the data")
+
+
 @torch.no_grad()
-def check_network(network: Network, image_shape: Sequence[int], learned_variance: bool) -> None:
-    """Raise ValueError if ``network`` cannot predict what is needed for ``image_shape``."""
-    channels, *size = image_shape
-    expected = (1, 2 * channels if learned_variance else channels, *size)
+def check_network(network: Network, shape: Sequence[int], learned_variance: bool) -> None:
+    """Raise ValueError if ``network`` cannot predict what is needed for samples of ``shape``."""
+    channels, *spatial = shape
+    expected = (1, 2 * channels if learned_variance else channels, *spatial)
     name, was_training = type(network).__name__, network.training
     network.eval()  # else a BatchNorm would learn from it
     try:
-        output = network(torch.zeros(1, *image_shape), torch.zeros(1, dtype=torch.long)).shape
+        output = network(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.long)).shape
     except RuntimeError:
         output = None
     network.train(was_training)
     if output is None or output[2:] != expected[2:]:
-        raise ValueError(f"{name} with these arguments does not fit image_shape {image_shape}")
+        raise ValueError(f"{name} with these arguments does not fit samples of shape {shape}")
     if output[1] != expected[1]:
         variance = "a learned variance" if learned_variance else "a fixed variance"
         raise ValueError(
-            f"{name} has {output[1]} output channels; images of {channels} channels with {variance}"
-            f" need {expected[1]} (out_channels)"
+            f"{name} has {output[1]} output channels; samples of {channels} channels with "
+            f"{variance} need {expected[1]} (out_channels)"
         )
 
 
 def check_target(target: Target, schedule: NoiseSchedule) -> None:
     """Raise ValueError if x0 cannot be read from ``target`` at the schedule's last time step."""
-    alpha, sigma = (factor.reshape(1, 1) for factor in (schedule.alpha[-1], schedule.sigma[-1]))
-    ones = torch.ones_like(alpha)
+    alpha, sigma = schedule.alpha_sigma(torch.tensor(schedule.T - 1))
+    ones = torch.ones(1, 1)
     if not target.x0(ones, ones, alpha, sigma).isfinite().all():
         raise ValueError(
-            f"{type(target).__name__} says nothing of the image where the signal-to-noise ratio is "
+            f"{type(target).__name__} says nothing of the data where the signal-to-noise ratio is "
             f"zero, as at the end of {type(schedule).__name__}: take VelocityTarget or DataTarget"
         )
 
 
-def own_hparams(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters without those that Lightning adds, which begin with an underscore."""
-    return {name: value for name, value in hparams.items() if not name.startswith("_")}
-
-
-def recipe(part: Any) -> dict[str, Any]:
-    """The class and the arguments that would build ``part`` again, as LightningCLI writes them.
+def config_of(part: Any) -> dict[str, Any]:
+    """The class and the arguments that would build ``part`` again, as recipes have them.
 
     Raises:
         TypeError: if an argument is not an attribute of the same name, or has no name.
@@ -69,7 +93,22 @@ def recipe(part: Any) -> dict[str, Any]:
             f"name, so that checkpoints can rebuild it: {error}"
         ) from error
     arguments = {
-        name: value if value is None or type(value).__module__ == "builtins" else recipe(value)
+        name: value if value is None or type(value).__module__ == "builtins" else config_of(value)
         for name, value in values.items()
     }
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+
+
+def built(cls: type, arguments: Mapping[str, Any]) -> Any:
+    """An instance of ``cls``, whose parts are given as ``config_of`` has them.
+
+    Only classes that stand where the signatures ask for them are built.
+
+    Raises:
+        Exception: what jsonargparse or a part refuses.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, "part", fail_untyped=False)
+    return parser.instantiate_classes(parser.parse_object({"part": dict(arguments)}))["part"]

@@ -1,71 +1,50 @@
 """The forward process: how much signal and how much noise is left at each time step."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_ddpm.shapes import Factors, Images, PerSample, TimeSteps, expand_like
+from lightning_ddpm.shapes import Factors, PerTime, Samples, TimeSteps, expand_like
 
 
-class NoiseSchedule(nn.Module):
-    r"""The forward process :math:`q`, given by its variances :math:`\beta_1 \dots \beta_T`.
+class NoiseSchedule(nn.Module, ABC):
+    r"""The forward process :math:`q`, given by what it leaves of signal and adds of noise.
 
-    .. math::
-        q(x_t \mid x_0) = \mathcal N(x_t; \alpha_t x_0, \sigma_t^2 I), \quad
-        \alpha_t^2 = \bar\alpha_t = \prod_{s \le t} (1 - \beta_s), \quad
-        \sigma_t^2 = 1 - \bar\alpha_t
+    .. math:: q(x_t \mid x_0) = \mathcal N(x_t; \alpha_t x_0, \sigma_t^2 I)
 
-    (Ho et al. 2020, arXiv 2006.11239, eq. 4; the paper's :math:`\alpha_t = 1 - \beta_t` is not
-    used here, and :math:`\alpha_t` is what multiplies the image.) Time steps count from 0 to T - 1,
-    the paper's 1 to T; ``t = -1`` is clean data, with alpha 1 and sigma 0.
-
-    Args:
-        betas: the variances (T), each between 0 and 1, best given in float64: the buffers are
-            computed in its precision and stored in float32. The last may be 1: x_{T-1} is then
-            pure noise (zero terminal SNR).
-
-    Raises:
-        ValueError: if there are fewer than two variances, or one is out of range.
+    (Kingma et al. 2021, arXiv 2107.00630, eq. 1; in the terms of Ho et al. 2020, arXiv 2006.11239,
+    eq. 4, :math:`\alpha_t^2 = \bar\alpha_t` and :math:`\sigma_t^2 = 1 - \bar\alpha_t`. Their
+    :math:`\alpha_t = 1 - \beta_t` is not used here.) Time steps count from 0 to T - 1, the paper's
+    1 to T; ``t = -1`` is clean data, with alpha 1 and sigma 0. Times in between are allowed.
     """
 
-    alpha: Tensor
-    sigma: Tensor
+    T: int
+    """The number of time steps."""
 
-    def __init__(self, betas: Float[Tensor, " T"]) -> None:
-        super().__init__()
-        if len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all() & (betas[:-1] < 1).all()):
-            raise ValueError("a noise schedule needs T >= 2 variances, each between 0 and 1")
-        self.T = len(betas)
-        self.betas = betas
-        alpha_bar = torch.cumprod(1 - betas, dim=0)
-        # Entry t + 1 belongs to time step t, so that t = -1 finds clean data in entry 0.
-        alpha = torch.cat([alpha_bar.new_ones(1), alpha_bar.sqrt()])
-        sigma = torch.cat([alpha_bar.new_zeros(1), (1 - alpha_bar).sqrt()])
-        # Recomputed from the arguments, so not stored in checkpoints.
-        self.register_buffer("alpha", alpha.float(), persistent=False)
-        self.register_buffer("sigma", sigma.float(), persistent=False)
+    @abstractmethod
+    def alpha_sigma(self, t: TimeSteps) -> tuple[PerTime, PerTime]:
+        """The factors of signal and noise at ``t``, (b) or 0-d, integer or real, -1 to T - 1.
 
-    def alpha_sigma(self, t: TimeSteps) -> tuple[PerSample, PerSample]:
-        """The factors (b) of signal and noise at time steps ``t`` (b), from -1 to T - 1."""
-        return self.alpha[t + 1], self.sigma[t + 1]
+        They are on t's device. All else follows from this method.
+        """
 
-    def add_noise(self, x0: Images, noise: Images, t: TimeSteps) -> Images:
-        r"""Draw :math:`x_t = \alpha_t x_0 + \sigma_t \epsilon` from q(x_t | x_0) (eq. 4)."""
+    def add_noise(self, x0: Samples, noise: Samples, t: TimeSteps) -> Samples:
+        r"""Draw :math:`x_t = \alpha_t x_0 + \sigma_t \epsilon` from q(x_t | x_0)."""
         alpha, sigma = self.alpha_sigma(t)
         return expand_like(alpha, x0) * x0 + expand_like(sigma, x0) * noise
 
-    def transition(self, t: TimeSteps, s: TimeSteps) -> tuple[PerSample, PerSample]:
-        r"""Factor (b) and variance (b) of the forward process from time steps s to t, s < t.
+    def transition(self, t: TimeSteps, s: TimeSteps) -> tuple[PerTime, PerTime]:
+        r"""Factor and variance of the forward process from time steps s to t, s < t.
 
         .. math::
             q(x_t \mid x_s) = \mathcal N(\alpha_{t|s} x_s, \sigma_{t|s}^2 I), \quad
             \alpha_{t|s} = \alpha_t / \alpha_s, \quad
             \sigma_{t|s}^2 = \sigma_t^2 - \alpha_{t|s}^2 \sigma_s^2
 
-        (Kingma et al. 2021, arXiv 2107.00630, appendix A; for s = t - 1 the variance is
-        :math:`\beta_t`.)
+        (Kingma et al. 2021, appendix A; for s = t - 1 the variance is the DDPM's :math:`\beta_t`.)
         """
         alpha_t, sigma_t = self.alpha_sigma(t)
         alpha_s, sigma_s = self.alpha_sigma(s)
@@ -73,9 +52,9 @@ class NoiseSchedule(nn.Module):
         return alpha_ts, (sigma_t**2 - alpha_ts**2 * sigma_s**2).clamp(min=0)
 
     def posterior(
-        self, x0: Images, x_t: Images, t: TimeSteps, s: TimeSteps
-    ) -> tuple[Images, PerSample]:
-        r"""Mean (b, c, \*spatial) and variance (b) of the Gaussian q(x_s | x_t, x_0), s < t.
+        self, x0: Samples, x_t: Samples, t: TimeSteps, s: TimeSteps
+    ) -> tuple[Samples, PerTime]:
+        r"""Mean (b, c, \*spatial) and variance of the Gaussian q(x_s | x_t, x_0), s < t.
 
         For s = t - 1 this is eq. 7 of Ho et al. 2020, with the variance :math:`\tilde\beta_t`; for
         any s < t it is Bayes' rule (Kingma et al. 2021, appendix A).
@@ -88,23 +67,72 @@ class NoiseSchedule(nn.Module):
         mean = expand_like(weight_x_t, x_t) * x_t + expand_like(weight_x0, x0) * x0
         return mean, variance_ts * sigma_s**2 / sigma_t**2
 
-    def reverse_variance(self, v: Factors | Images, t: TimeSteps, s: TimeSteps) -> Factors | Images:
-        r"""Variance of :math:`p_\theta(x_s \mid x_t)`, s < t, in the shape of ``v``.
+    def reverse_variance(
+        self, large: Factors | Samples, t: TimeSteps, s: TimeSteps
+    ) -> Factors | Samples:
+        r"""Variance of :math:`p_\theta(x_s \mid x_t)`, s < t, in the shape of ``large``, or wider.
 
         .. math:: \beta_{t|s}^v \, \tilde\beta_{t|s}^{1-v}
 
-        (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15): v = 0 is the paper's fixed small
-        variance, v = 1 the fixed large one. At s = -1, where :math:`\tilde\beta` is zero, it is
-        that of s = 0 instead, as in the code of both papers.
+        (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15): ``large``, their v, is 0 for the
+        paper's fixed small variance and 1 for the fixed large one. At s = -1, where
+        :math:`\tilde\beta` is zero, it is that of s = 0 instead, as in the code of both papers.
         """
-        large = self.transition(t, s)[1]
+        beta = self.transition(t, s)[1]
         t, s = t.clamp(min=1), s.clamp(min=0)
         sigma_t, sigma_s = self.alpha_sigma(t)[1], self.alpha_sigma(s)[1]
-        small = self.transition(t, s)[1] * sigma_s**2 / sigma_t**2
-        return expand_like(large, v) ** v * expand_like(small, v) ** (1 - v)
+        beta_tilde = self.transition(t, s)[1] * sigma_s**2 / sigma_t**2
+        return expand_like(beta, large) ** large * expand_like(beta_tilde, large) ** (1 - large)
 
 
-class LinearSchedule(NoiseSchedule):
+class BetaSchedule(NoiseSchedule):
+    r"""The DDPM's forward process, given by its variances :math:`\beta_1 \dots \beta_T`.
+
+    .. math:: \alpha_t^2 = \bar\alpha_t = \prod_{s \le t} (1 - \beta_s), \quad \sigma_t^2 = 1 - \bar\alpha_t
+
+    (Ho et al. 2020, eq. 4). In between the time steps :math:`\bar\alpha` is a straight line.
+
+    Args:
+        betas: the variances (T), each between 0 and 1, best given in float64: the tables are
+            computed in its precision and the buffer is stored in float32. The last may be 1:
+            x_{T-1} is then pure noise (zero terminal SNR).
+
+    Raises:
+        ValueError: if there are fewer than two variances, or one is out of range.
+    """
+
+    squares: Tensor
+
+    def __init__(self, betas: Float[Tensor, " T"]) -> None:
+        super().__init__()
+        if len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all() & (betas[:-1] < 1).all()):
+            raise ValueError("a noise schedule needs T >= 2 variances, each between 0 and 1")
+        self.T = len(betas)
+        alpha_bar = torch.cumprod(1 - betas, dim=0)
+        # Entry t + 1 belongs to time step t, so that t = -1 finds clean data in entry 0.
+        clean = alpha_bar.new_tensor([[1.0, 0.0]])
+        self.exact = torch.cat([clean, torch.stack([alpha_bar, 1 - alpha_bar], dim=1)])
+        # Recomputed from the arguments, so not stored in checkpoints.
+        self.register_buffer("squares", self.exact.float(), persistent=False)
+
+    def alpha_sigma(self, t: TimeSteps) -> tuple[PerTime, PerTime]:
+        """The factors of signal and noise at ``t``, (b) or 0-d, integer or real, -1 to T - 1.
+
+        They have the precision of the buffer, or that of a real t, if it is higher.
+        """
+        # A time on the CPU does not wait for a GPU, and float64 keeps its precision.
+        near = t.device == self.squares.device and t.dtype != torch.float64
+        table = self.squares if near else self.exact.to(t.device)
+        place = t + 1
+        below = place.long()
+        above = (below + 1).clamp(max=self.T)
+        squares = table[below] + (place - below)[..., None] * (table[above] - table[below])
+        squares = squares.to(t.dtype if t.dtype == torch.float64 else self.squares.dtype)
+        alpha, sigma = squares.sqrt().unbind(-1)
+        return alpha, sigma
+
+
+class LinearSchedule(BetaSchedule):
     """Variances that rise linearly, as in Ho et al. 2020, section 4.
 
     Args:
@@ -119,7 +147,7 @@ class LinearSchedule(NoiseSchedule):
         self.beta_end = beta_end
 
 
-class CosineSchedule(NoiseSchedule):
+class CosineSchedule(BetaSchedule):
     r"""A squared cosine for :math:`\bar\alpha` (Nichol and Dhariwal 2021, 2102.09672, eq. 17).
 
     Args:
@@ -133,7 +161,7 @@ class CosineSchedule(NoiseSchedule):
         self.offset = offset
 
 
-class SigmoidSchedule(NoiseSchedule):
+class SigmoidSchedule(BetaSchedule):
     r"""A sigmoid for :math:`\bar\alpha` (Jabri et al. 2022, arXiv 2212.11972, algorithm 2).
 
     Args:
@@ -154,7 +182,7 @@ class SigmoidSchedule(NoiseSchedule):
         self.tau = tau
 
 
-class ZeroTerminalSNR(NoiseSchedule):
+class ZeroTerminalSNR(BetaSchedule):
     r"""Another schedule, rescaled so that its last time step is pure noise.
 
     :math:`\alpha_t` is shifted and scaled so that the first one stays and the last one is zero (Lin
@@ -166,10 +194,37 @@ class ZeroTerminalSNR(NoiseSchedule):
 
     def __init__(self, schedule: NoiseSchedule | None = None) -> None:
         schedule = schedule or LinearSchedule()
-        alpha = torch.cumprod(1 - schedule.betas, dim=0).sqrt()
+        alpha, _ = schedule.alpha_sigma(torch.arange(schedule.T, dtype=torch.float64))
         alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
         super().__init__(betas_of(torch.cat([alpha.new_ones(1), alpha**2]), largest=1.0))
         self.schedule = schedule
+
+
+class RectifiedFlow(NoiseSchedule):
+    r"""A straight line from the data to the noise (Liu et al. 2022, arXiv 2209.03003, eq. 1).
+
+    .. math:: x_t = (1 - u) \, x_0 + u \, \epsilon, \quad u = (t + 1) / T
+
+    The last time step is pure noise, so that noise cannot be the target; ``FlowTarget`` is the
+    line's own.
+
+    Args:
+        T: number of time steps.
+
+    Raises:
+        ValueError: if ``T`` is below 2.
+    """
+
+    def __init__(self, T: int = 1000) -> None:
+        super().__init__()
+        if T < 2:
+            raise ValueError(f"a rectified flow needs T >= 2 time steps, got {T}")
+        self.T = T
+
+    def alpha_sigma(self, t: TimeSteps) -> tuple[PerTime, PerTime]:
+        """The factors of signal and noise at ``t``, (b) or 0-d, integer or real, -1 to T - 1."""
+        sigma = (t + 1) / self.T
+        return 1 - sigma, sigma
 
 
 def betas_of(alpha_bar: Float[Tensor, " times"], largest: float = 0.999) -> Float[Tensor, " T"]:

@@ -1,22 +1,32 @@
 """Names for the arrays that pass between the parts, and the one broadcast helper.
 
-Axes: ``b`` samples in the batch, ``c`` channels, ``*spatial`` the image axes (height, width).
-``Factors`` broadcast over the images they belong to; a label of -1 is none. A network's ``Output``
-has the images' channels, or twice as many with a learned variance.
+Axes: ``b`` samples in the batch, ``c`` channels, ``*spatial`` whatever axes the medium has: none
+for a table, one for a series, two for an image, three for a video. Time steps are one for each
+sample, or one (0-d, on the CPU) for all of them; what a schedule says of them has their shape.
+``Factors`` broadcast over the samples they belong to. A network's ``Output`` has the samples'
+channels, or twice as many with a learned variance. A ``Condition`` is whatever the network is told
+of each sample: labels (b), a prompt (b, n), an embedding (b, d).
 """
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Num, Shaped
 from torch import Tensor
 
-Images = Float[Tensor, "b c *spatial"]
+Samples = Float[Tensor, "b c *spatial"]
 Output = Float[Tensor, "b c_out *spatial"]
+Scalar = Float[Tensor, ""]
 PerSample = Float[Tensor, " b"]
-Factors = Float[Tensor, "b 1 *_"]
-TimeSteps = Int[Tensor, " b"]
-Labels = Int[Tensor, " b"]
+PerTime = Scalar | PerSample
+Factors = Scalar | Float[Tensor, "b 1 *_"]
+TimeSteps = Num[Tensor, ""] | Num[Tensor, " b"]
+Condition = Shaped[Tensor, "b *_"]
 Mask = Bool[Tensor, " b"]
 
 
-def expand_like(values: PerSample, x: Images) -> Factors:
-    """Append unit axes to ``values`` (b), so that it broadcasts over ``x`` (b, c, *spatial)."""
-    return values.reshape(-1, *[1] * (x.ndim - 1))
+def expand_like(
+    values: Shaped[Tensor, ""] | Shaped[Tensor, " b"], x: Shaped[Tensor, "b *_"]
+) -> Shaped[Tensor, "..."]:
+    """Append unit axes to ``values`` (b), so that it broadcasts over ``x`` (b, c, *spatial).
+
+    What is one for all samples broadcasts as it is.
+    """
+    return values if values.ndim == 0 else values.reshape(-1, *[1] * (x.ndim - 1))

@@ -1,67 +1,84 @@
-"""What all data modules of images share: batches, loaders, and the samples to predict."""
+"""What data modules share: batches, loaders, and the samples to predict."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Shaped
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from lightning_ddpm.judge import Judge
 
 
 class DataError(Exception):
     """The data cannot be read or fetched; the message names the file and says what to do."""
 
 
-class ImageDataset(Dataset):
-    """Images in memory, fetched a batch at a time with one indexing operation.
+class ArrayDataset(Dataset):
+    """Raw samples in memory, fetched a batch at a time with one indexing operation.
 
     Args:
-        images: (n, c, h, w), 0..255.
-        labels: (n), from 0.
+        x0: raw samples (n, ...), as images (n, c, h, w), 0..255.
+        condition: what a network may be told of each, as labels (n) from 0; None if nothing.
     """
 
-    def __init__(self, images: UInt8[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> None:
-        self.images = images
-        self.labels = labels
+    def __init__(
+        self, x0: Shaped[Tensor, "n *_"], condition: Shaped[Tensor, "n *_"] | None = None
+    ) -> None:
+        self.x0 = x0
+        self.condition = condition
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.x0)
 
-    def to(self, device: torch.device) -> "ImageDataset":
-        """The same images on a device."""
-        return ImageDataset(self.images.to(device), self.labels.to(device))
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """The samples and their condition, which there must be."""
+        assert self.condition is not None
+        return self.x0, self.condition
+
+    def part(self, index: Tensor) -> "ArrayDataset":
+        """The samples at ``index``."""
+        return ArrayDataset(
+            self.x0[index], None if self.condition is None else self.condition[index]
+        )
+
+    def to(self, device: torch.device) -> "ArrayDataset":
+        """The same samples on a device."""
+        told = None if self.condition is None else self.condition.to(device)
+        return ArrayDataset(self.x0.to(device), told)
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         index = torch.as_tensor(indices)
-        if self.images.is_cuda:  # a copy that does not wait for what the GPU has to do
-            index = index.pin_memory().to(self.images.device, non_blocking=True)
-        return {"image": self.images[index], "label": self.labels[index], "index": index}
+        if self.x0.is_cuda:  # a copy that does not wait for what the GPU has to do
+            index = index.pin_memory().to(self.x0.device, non_blocking=True)
+        batch = {"x0": self.x0[index], "index": index}
+        return batch if self.condition is None else batch | {"condition": self.condition[index]}
 
 
-def random_split(dataset: ImageDataset, sizes: dict[str, int]) -> dict[str, ImageDataset]:
+def random_split(dataset: ArrayDataset, sizes: dict[str, int]) -> dict[str, ArrayDataset]:
     """Split at random, always in the same way."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
     parts = zip(sizes, order.split(list(sizes.values())), strict=True)
-    return {name: ImageDataset(dataset.images[i], dataset.labels[i]) for name, i in parts}
+    return {name: dataset.part(index) for name, index in parts}
 
 
 class TrainingOrder(DistributedSampler):
-    """The order of the training images, new in each epoch, from where the Trainer stands.
+    """The order of the training samples, new in each epoch, from where the training stands.
 
     A run that goes on in the middle of an epoch gets the rest of it. N processes with batches of B
-    see together the batches of N B that one would see: process r has every Nth image, from image r
-    on, and the images that do not divide are left out.
+    see together the batches of N B that one would see: process r has every Nth sample, from sample
+    r on, and the samples that do not divide are left out.
 
     Args:
         dataset: what is put in order.
-        batch_size: images in a batch, of each process.
-        trainer: knows the epoch, the batch and the process.
+        batch_size: samples in a batch, of each process.
+        trainer: knows the process; its module, if it says so, where the training stands.
     """
 
-    def __init__(self, dataset: ImageDataset, batch_size: int, trainer: Trainer) -> None:
+    def __init__(self, dataset: ArrayDataset, batch_size: int, trainer: Trainer) -> None:
         n, rank, seed = trainer.world_size, trainer.global_rank, torch.initial_seed()
         super().__init__(dataset, n, rank, seed=seed, drop_last=True)
         self.batch_size = batch_size
@@ -69,11 +86,10 @@ class TrainingOrder(DistributedSampler):
 
     def __iter__(self) -> Iterator[int]:
         """The rest of the epoch."""
-        loop: Any = self.trainer.fit_loop
-        # Workers fetch before Lightning has gone on to the next epoch and its batch 0.
-        self.set_epoch(loop.epoch_progress.current.processed)
-        progress = loop.epoch_loop.batch_progress
-        batches = 0 if progress.is_last_batch else progress.current.ready
+        module: Any = self.trainer.lightning_module
+        known = hasattr(module, "epoch_and_batch")
+        epoch, batches = module.epoch_and_batch() if known else (self.trainer.current_epoch, 0)
+        self.set_epoch(epoch)
         return iter(list(super().__iter__())[batches * self.batch_size :])
 
 
@@ -90,22 +106,22 @@ class SampleIndices(Dataset):
         return index
 
 
-def as_is(batch: Any) -> Any:
-    """Collate nothing: ``ImageDataset`` gives whole batches."""
+def whole(batch: Any) -> Any:
+    """Collate nothing: ``ArrayDataset`` gives whole batches."""
     return batch
 
 
-class ImageDataModule(LightningDataModule, ABC):
-    """Feeds images in [-1, 1] to training and evaluation, and sample indices to predict.
+class ArrayDataModule(LightningDataModule, ABC):
+    """Feeds samples in memory to training and evaluation, and sample indices to predict.
 
-    A batch holds ``image`` (b, c, h, w) in [-1, 1], ``label`` (b) from 0, and ``index`` (b), each
-    image's place in its split, whatever the batch. Subclasses load the splits, which live on the
-    device as uint8, unless workers fetch the batches.
+    A batch holds ``x0`` (b, ...), raw as the medium has it, ``condition`` (b, ...), if there is
+    one, and ``index`` (b), each sample's place in its split, whatever the batch. Subclasses load
+    the splits, which live on the device, unless workers fetch the batches.
 
     Args:
-        batch_size: images in a batch, of each process.
-        num_workers: processes that fetch batches; with images in memory none is fastest.
-        num_samples: how many images ``predict`` generates.
+        batch_size: samples in a batch, of each process.
+        num_workers: processes that fetch batches; with samples in memory none is fastest.
+        num_samples: how many samples ``predict`` generates.
         sample_batch_size: how many at once, at most; what suits the device if not given.
 
     Raises:
@@ -132,21 +148,25 @@ class ImageDataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.num_samples = num_samples
         self.sample_batch_size = sample_batch_size
-        self.splits: dict[str, ImageDataset] = {}
+        self.splits: dict[str, ArrayDataset] = {}
 
     @property
     @abstractmethod
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images."""
+    def raw_shape(self) -> tuple[int, ...]:
+        """The shape of a raw sample: channels, height and width of an image."""
 
     @property
-    @abstractmethod
     def class_names(self) -> list[str]:
-        """What the classes are called, in the order of their labels."""
+        """What the classes are called, in the order of their labels, if there are any."""
+        return []
 
     @abstractmethod
-    def load_splits(self, stage: str) -> dict[str, ImageDataset]:
+    def load_splits(self, stage: str) -> dict[str, ArrayDataset]:
         """The splits that ``stage`` needs: test for test, else train and val."""
+
+    def judge(self) -> Judge | None:
+        """The judge of samples that are to be like these data, if there is one."""
+        return None
 
     def setup(self, stage: str) -> None:
         """Load the splits, onto the Trainer's device if no workers fetch batches.
@@ -161,7 +181,7 @@ class ImageDataModule(LightningDataModule, ABC):
             self.splits = {name: split.to(device) for name, split in self.splits.items()}
 
     def train_dataloader(self) -> DataLoader:
-        """The training split, shuffled."""
+        """The training split, shuffled anew in each epoch; under a Trainer, what is left of it."""
         if self.trainer is None:
             return self._loader("train", shuffle=True)
         order = TrainingOrder(self.splits["train"], self.batch_size, self.trainer)
@@ -180,18 +200,12 @@ class ImageDataModule(LightningDataModule, ABC):
         size = self.sample_batch_size or self.num_samples
         return DataLoader(SampleIndices(self.num_samples), batch_size=size)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Map the images of a batch from 0..255 to [-1, 1], on the device."""
-        if isinstance(batch, dict):
-            return batch | {"image": batch["image"].float() / 127.5 - 1}
-        return batch
-
     def _loader(self, split: str, **order: Any) -> DataLoader:
         return DataLoader(
             self.splits[split],
             batch_size=self.batch_size,
             **order,
             num_workers=self.num_workers,
-            collate_fn=as_is,
+            collate_fn=whole,
             persistent_workers=self.num_workers > 0,
         )

@@ -12,14 +12,14 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_ddpm.data.base import DataError, ImageDataModule, ImageDataset, random_split
+from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset, DataError, random_split
 
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 FEWEST = 6
 
 
-class ImageFolderDataModule(ImageDataModule):
+class ImageFolderDataModule(ArrayDataModule):
     """The images of a folder and its subfolders, held in memory.
 
     The subfolders, in the order of their names, are the classes, and the folder itself, if images
@@ -92,7 +92,7 @@ class ImageFolderDataModule(ImageDataModule):
         return [self.read_head(path) for path in self.paths]
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def raw_shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         channels = 1 if all(mode in GREY for mode, _ in self.heads) else 3
         if self.image_size is not None:
@@ -134,14 +134,14 @@ class ImageFolderDataModule(ImageDataModule):
             image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
         return pil_to_tensor(image)
 
-    def load_splits(self, stage: str) -> dict[str, ImageDataset]:
+    def load_splits(self, stage: str) -> dict[str, ArrayDataset]:
         """Read all images, and share them out."""
-        read = partial(self.read_image, channels=self.image_shape[0])
+        read = partial(self.read_image, channels=self.raw_shape[0])
         with ThreadPoolExecutor() as pool:
             images = torch.stack(list(pool.map(read, self.paths)))
         label = {name: i for i, name in enumerate(self.class_names)}
         labels = [label[name] for name in self.classes]
         few = max(2, len(images) // 20)
         sizes = {"train": len(images) - 2 * few, "val": few, "test": few}
-        splits = random_split(ImageDataset(images, torch.tensor(labels)), sizes)
+        splits = random_split(ArrayDataset(images, torch.tensor(labels)), sizes)
         return {name: splits[name] for name in (["test"] if stage == "test" else ["train", "val"])}

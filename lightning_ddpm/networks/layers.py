@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_ddpm.shapes import Labels, Mask, TimeSteps
+from lightning_ddpm.shapes import Condition, Mask, TimeSteps, expand_like
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class TimeEmbedding(nn.Module):
@@ -48,9 +50,16 @@ class LabelEmbedding(nn.Module):
         super().__init__()
         self.table = nn.Embedding(num_classes + 1, dim)
 
-    def forward(self, label: Labels) -> Float[Tensor, "b dim"]:
-        """Embed labels (b) from -1, unknown, to num_classes - 1."""
-        return self.table(label + 1)
+    def forward(self, label: Condition) -> Float[Tensor, "b dim"]:
+        """Embed labels (b) from -1, unknown, to num_classes - 1.
+
+        Raises:
+            ValueError: if the condition is of another shape or type.
+        """
+        if label.ndim != 1 or label.is_floating_point():
+            shape = f"{label.dtype} of shape {tuple(label.shape)}"
+            raise ValueError(f"the condition must be labels, integers of shape (b), got {shape}")
+        return self.table(label.long() + 1)
 
 
 class ResidualBlock(nn.Module):
@@ -63,35 +72,68 @@ class ResidualBlock(nn.Module):
     Args:
         channels_in: channels of the input.
         channels_out: channels of the output.
+        dims: number of spatial axes.
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, dims: int = 2) -> None:
         super().__init__()
+        conv = CONVOLUTIONS[dims]
         self.norm1 = group_norm(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv1 = conv(channels_in, channels_out, 3, padding=1)
         self.norm2 = group_norm(channels_out, affine=False)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv2 = conv(channels_out, channels_out, 3, padding=1)
         self.skip = (
-            nn.Identity()
-            if channels_in == channels_out
-            else nn.Conv2d(channels_in, channels_out, 1)
+            nn.Identity() if channels_in == channels_out else conv(channels_in, channels_out, 1)
         )
         nn.init.zeros_(self.conv2.weight)
 
     def forward(
         self,
-        x: Float[Tensor, "b c_in h w"],
-        scale: Float[Tensor, "b c_out 1 1"],
-        shift: Float[Tensor, "b c_out 1 1"],
+        x: Float[Tensor, "b c_in *spatial"],
+        scale: Float[Tensor, "b c_out *_"],
+        shift: Float[Tensor, "b c_out *_"],
         skipped: Mask | None = None,
-    ) -> Float[Tensor, "b c_out h w"]:
-        """Apply the block, but for the images (b) that are ``skipped``; height and width stay."""
+    ) -> Float[Tensor, "b c_out *spatial"]:
+        """Apply the block, but for the samples (b) that are ``skipped``."""
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         h = torch.addcmul(shift, h, 1 + scale)
         h = self.conv2(F.silu(h))
         if skipped is not None:
-            h = h.masked_fill(skipped[:, None, None, None], 0)
+            h = h.masked_fill(expand_like(skipped, h), 0)
         return self.skip(x) + h
+
+
+class Upsample(nn.Sequential):
+    """Makes 2 positions of one along each spatial axis, by a convolution that sees it alone.
+
+    Args:
+        channels_in: channels of the input.
+        channels_out: channels of the output.
+        dims: number of spatial axes.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, dims: int = 2) -> None:
+        conv = CONVOLUTIONS[dims](channels_in, 2**dims * channels_out, 1)
+        super().__init__(conv, nn.PixelShuffle(2) if dims == 2 else Shuffle(dims))
+
+
+class Shuffle(nn.Module):
+    """``PixelShuffle(2)`` along any number of spatial axes.
+
+    Args:
+        dims: number of spatial axes.
+    """
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: Float[Tensor, "b c_in *spatial"]) -> Float[Tensor, "b c_out *_"]:
+        """Take 2 neighbours along each axis from as many channels."""
+        n, spatial = self.dims, x.shape[2:]
+        x = x.reshape(len(x), -1, *[2] * n, *spatial)  # (b, c, 2, ..., *spatial)
+        order = [axis for i in range(n) for axis in (2 + n + i, 2 + i)]
+        return x.permute(0, 1, *order).reshape(len(x), -1, *(2 * size for size in spatial))
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:

@@ -1,4 +1,4 @@
-"""The article's network: a multilayer perceptron on the flattened image."""
+"""The article's network: a multilayer perceptron on the flattened sample."""
 
 from collections.abc import Sequence
 from math import prod
@@ -8,14 +8,14 @@ from torch import nn
 
 from lightning_ddpm.networks.base import Network
 from lightning_ddpm.networks.layers import TimeEmbedding
-from lightning_ddpm.shapes import Images, Labels, Output, TimeSteps
+from lightning_ddpm.shapes import Condition, Output, Samples, TimeSteps
 
 
 class MLP(Network):
     """The 784-1000-1000-784 perceptron with ReLU, and the time step embedded in its input.
 
     Args:
-        image_shape: channels, height and width of the images.
+        shape: of a sample: channels, height and width of an image.
         hidden: width of the two hidden layers.
         time_dim: width of the time embedding; 0 leaves the time step out, as the article's
             script did. It then cannot know how much noise to look for, and its samples fail.
@@ -25,27 +25,29 @@ class MLP(Network):
     """
 
     def __init__(
-        self, image_shape: Sequence[int] = (1, 28, 28), hidden: int = 1000, time_dim: int = 128
+        self, shape: Sequence[int] | None = (1, 28, 28), hidden: int = 1000, time_dim: int = 128
     ) -> None:
         super().__init__()
+        if shape is None:
+            raise ValueError("shape must be given where no data decide it")
         if hidden < 1:
             raise ValueError(f"hidden must be at least 1, got {hidden}")
-        self.image_shape = tuple(image_shape)
+        self.shape = tuple(shape)
         self.hidden = hidden
         self.time_dim = time_dim
         self.embedding = TimeEmbedding(time_dim) if time_dim != 0 else None
-        pixels = prod(image_shape)
+        values = prod(shape)
         self.layers = nn.Sequential(
-            nn.Linear(pixels + time_dim, hidden),
+            nn.Linear(values + time_dim, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
-            nn.Linear(hidden, pixels),
+            nn.Linear(hidden, values),
         )
 
-    def forward(self, x_t: Images, t: TimeSteps, label: Labels | None = None) -> Output:
-        """Predict from noisy images ``x_t`` (b, c, h, w) at time steps ``t`` (b)."""
-        x = x_t.flatten(1)  # (b, c*h*w)
+    def forward(self, x_t: Samples, t: TimeSteps, condition: Condition | None = None) -> Output:
+        """Predict from noisy samples ``x_t`` (b, c, *spatial) at time steps ``t`` (b)."""
+        x = x_t.flatten(1)  # (b, c * ...)
         if self.embedding is not None:
             x = torch.cat([x, self.embedding(t)], dim=1)
         return self.layers(x).view_as(x_t)

@@ -9,98 +9,116 @@ from torch.nn import functional as F
 
 from lightning_ddpm.networks.base import Network
 from lightning_ddpm.networks.layers import (
+    CONVOLUTIONS,
     LabelEmbedding,
     ResidualBlock,
     TimeEmbedding,
+    Upsample,
     group_norm,
 )
-from lightning_ddpm.shapes import Images, Labels, Mask, Output, TimeSteps
+from lightning_ddpm.shapes import Condition, Mask, Output, Samples, TimeSteps
 
 
 class UNet(Network):
     """A small U-Net (Ho et al. 2020, appendix B), without attention.
 
-    Each step down turns squares of 2x2 positions into one, and each step up one into 2x2, so that
-    nothing is padded: 28x28 images are worked on at 28, 14 and 7. At the finest level, which costs
-    most, there is a block on the way up only.
+    Each step down turns two positions along each axis into one, and each step up one into two, so
+    that nothing is padded: 28x28 images are worked on at 28, 14 and 7. At the finest level, which
+    costs most, there is a block on the way up only.
 
     Args:
-        image_channels: channels of the images.
-        channels: channels of each level, from the finest; each level halves height and width, which
+        in_channels: channels of the samples.
+        channels: channels of each level, from the finest; each level halves the spatial axes, which
             must allow it.
-        out_channels: channels of the output; twice ``image_channels`` for a learned variance, and
-            ``image_channels`` if not given.
-        num_classes: how many classes of images there are; 0 for an unconditional model.
-        weak_dropout: the part of the training images that train the weaker self, which goes without
-            the last two blocks of the coarsest level, where the shape of the whole is made.
+        out_channels: channels of the output; twice ``in_channels`` for a learned variance, and
+            ``in_channels`` if not given.
+        num_classes: how many classes of samples there are; 0 for an unconditional model.
+        weak_dropout: the part of the training samples that train the weaker self, which goes
+            without the last two blocks of the coarsest level, where the shape of the whole is made.
+        dims: number of spatial axes: 1 for series, 2 for images.
 
     Raises:
         ValueError: if there is no level, or one has no channels, or ``num_classes`` is below 0, or
-            ``weak_dropout`` is not from 0 to 1; when it is called, if the images cannot be halved
-            as often as the levels ask for.
+            ``weak_dropout`` is not from 0 to 1, or ``dims`` not from 1 to 3; when it is called, if
+            the samples cannot be halved as often as the levels ask for.
     """
 
     def __init__(
         self,
-        image_channels: int = 1,
+        in_channels: int | None = 1,
         channels: Sequence[int] = (16, 48, 64),
         out_channels: int | None = None,
-        num_classes: int = 0,
+        num_classes: int | None = 0,
         weak_dropout: float = 0.0,
+        dims: int = 2,
     ) -> None:
         super().__init__()
+        if in_channels is None or num_classes is None:
+            raise ValueError("in_channels and num_classes must be given where no data decide them")
         if num_classes < 0:
             raise ValueError(f"num_classes must be at least 0, got {num_classes}")
         if not channels or min(channels) < 1:
             raise ValueError(f"channels must be at least 1 on each level, got {list(channels)}")
         if not 0 <= weak_dropout <= 1:
             raise ValueError(f"weak_dropout must be from 0 to 1, got {weak_dropout}")
-        self.image_channels = image_channels
+        if dims not in CONVOLUTIONS:
+            raise ValueError(f"dims must be from 1 to 3, got {dims}")
+        self.in_channels = in_channels
         self.channels = tuple(channels)
         self.out_channels = out_channels
         self.num_classes = num_classes
+        self.conditional = num_classes > 0
         self.weak_dropout = weak_dropout
-        dim = 4 * channels[0]
+        self.dims = dims
+        conv, dim = CONVOLUTIONS[dims], 4 * channels[0]
         self.embedding = TimeEmbedding(dim)
         self.label = LabelEmbedding(num_classes, dim) if num_classes > 0 else None
-        self.stem = nn.Conv2d(image_channels, channels[0], 3, padding=1)
+        self.stem = conv(in_channels, channels[0], 3, padding=1)
         self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(channels)
+            conv(fine, coarse, 2, stride=2) for fine, coarse in pairwise(channels)
         )
-        self.encoder = nn.ModuleList(ResidualBlock(c, c) for c in channels[1:])
-        self.middle = ResidualBlock(channels[-1], channels[-1])
+        self.encoder = nn.ModuleList(ResidualBlock(c, c, dims) for c in channels[1:])
+        self.middle = ResidualBlock(channels[-1], channels[-1], dims)
         # From the coarsest level up; each block also sees what the encoder had there.
         upwards = channels[::-1]
-        self.decoder = nn.ModuleList(ResidualBlock(2 * c, c) for c in upwards)
-        self.up = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2))
-            for coarse, fine in pairwise(upwards)
-        )
+        self.decoder = nn.ModuleList(ResidualBlock(2 * c, c, dims) for c in upwards)
+        self.up = nn.ModuleList(Upsample(coarse, fine, dims) for coarse, fine in pairwise(upwards))
         # One layer makes the scales and shifts of all blocks, in the order of their use.
         self.widths = [2 * c for c in (*channels[1:], channels[-1], *upwards)]
         self.modulation = nn.Linear(dim, sum(self.widths))
         self.norm = group_norm(channels[0])
-        self.head = nn.Conv2d(channels[0], out_channels or image_channels, 3, padding=1)
+        self.head = conv(channels[0], out_channels or in_channels, 3, padding=1)
         for parameter in (self.modulation.weight, self.modulation.bias, self.head.weight):
             nn.init.zeros_(parameter)
-        self.to(memory_format=torch.channels_last)  # the faster layout for convolutions
+        if dims == 2:  # the faster layout for convolutions
+            self.to(memory_format=torch.channels_last)
 
     def forward(
-        self, x_t: Images, t: TimeSteps, label: Labels | None = None, weak: Mask | None = None
+        self,
+        x_t: Samples,
+        t: TimeSteps,
+        condition: Condition | None = None,
+        weak: Mask | None = None,
     ) -> Output:
-        """Predict from noisy images ``x_t`` (b, c, h, w) at time steps ``t`` (b)."""
+        """Predict from noisy samples ``x_t`` (b, c, *spatial) at time steps ``t`` (b).
+
+        The ``condition`` is labels (b) from 0; -1, like none at all, is unknown.
+        """
         divisor = 2 ** len(self.down)
-        if x_t.shape[2] % divisor or x_t.shape[3] % divisor:
+        if x_t.ndim != 2 + self.dims or any(size % divisor for size in x_t.shape[2:]):
             raise ValueError(
-                f"UNet with {len(self.channels)} levels needs an image_shape with height and width "
-                f"divisible by {divisor}, got {tuple(x_t.shape[1:])}"
+                f"UNet with {len(self.channels)} levels needs samples with {self.dims} spatial axes "
+                f"(dims), each divisible by {divisor}, got shape {tuple(x_t.shape[1:])}"
             )
         embedding = self.embedding(t)
         if self.label is not None:
-            embedding = embedding + self.label(torch.full_like(t, -1) if label is None else label)
-        modulation = self.modulation(F.silu(embedding))[:, :, None, None]
+            unknown = torch.full_like(t, -1, dtype=torch.long)
+            embedding = embedding + self.label(unknown if condition is None else condition)
+        modulation = self.modulation(F.silu(embedding))[(..., *[None] * self.dims)]
         factors = iter([part.chunk(2, dim=1) for part in modulation.split(self.widths, dim=1)])
-        x = self.stem(x_t.contiguous(memory_format=torch.channels_last))
+        if self.dims == 2:
+            x_t = x_t.contiguous(memory_format=torch.channels_last)
+        x = self.stem(x_t)
         skips = [x]
         for down, block in zip(self.down, self.encoder, strict=True):
             x = block(down(x), *next(factors))

@@ -1,4 +1,4 @@
-"""Ways from noise to images."""
+"""Ways from noise to samples."""
 
 from lightning_ddpm.samplers.ancestral import Ancestral
 from lightning_ddpm.samplers.base import Sampler

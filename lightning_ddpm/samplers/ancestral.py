@@ -1,10 +1,9 @@
 """The sampler of the DDPM paper."""
 
 from lightning_ddpm.denoiser import Denoise
-from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.noise import Noise
 from lightning_ddpm.samplers.base import Sampler
-from lightning_ddpm.schedule import NoiseSchedule
-from lightning_ddpm.shapes import Images, TimeSteps, expand_like
+from lightning_ddpm.shapes import Samples, TimeSteps
 
 
 class Ancestral(Sampler):
@@ -15,17 +14,12 @@ class Ancestral(Sampler):
     """
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: NoiseSchedule,
-        x_t: Images,
-        t: TimeSteps,
-        s: TimeSteps,
-        state: None,
-        noise: SampleNoise,
-    ) -> tuple[Images, None]:
+        self, denoise: Denoise, x_t: Samples, t: TimeSteps, s: TimeSteps, state: None, noise: Noise
+    ) -> tuple[Samples, None]:
         """Go from x_t to x_s; the last step, to clean data, adds no noise."""
-        x0, _, v = denoise(x_t, t)
-        mean, _ = schedule.posterior(x0, x_t, t, s)
-        std = schedule.reverse_variance(v, t, s).sqrt() * expand_like((s >= 0).to(x_t), x_t)
-        return mean + std * noise.draw(x_t.shape[1:]).to(x_t), None
+        x0, _, large = denoise(x_t, t)
+        mean, _ = denoise.schedule.posterior(x0, x_t, t, s)
+        if s < 0:
+            return mean, None
+        std = denoise.schedule.reverse_variance(large, t, s).sqrt()
+        return mean + std * noise.like(x_t), None

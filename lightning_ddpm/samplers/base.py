@@ -12,18 +12,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lightning_ddpm.denoiser import Denoise
-from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.noise import Noise
 from lightning_ddpm.schedule import NoiseSchedule
-from lightning_ddpm.shapes import Images, TimeSteps
+from lightning_ddpm.shapes import Samples, TimeSteps
 
 
-def evenly_spaced(total: int, count: int) -> list[int]:
+def spaced(total: int, count: int) -> list[int]:
     """Indices of ``count`` of ``total`` things, or of all, from the first to the last."""
     return torch.linspace(0, total - 1, min(count, total)).round().int().tolist()
 
 
 class Sampler(ABC):
-    """Walks from noise x_T to an image x_0, down a decreasing sequence of time steps.
+    """Walks from noise x_T to a sample x_0, down a decreasing sequence of time steps.
 
     Args:
         steps: number of denoising steps, at most the schedule's T; T if not given.
@@ -49,67 +49,54 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(
-        self,
-        denoise: Denoise,
-        schedule: NoiseSchedule,
-        x_t: Images,
-        t: TimeSteps,
-        s: TimeSteps,
-        state: Any,
-        noise: SampleNoise,
-    ) -> tuple[Images, Any]:
-        """Go from x_t to x_s, where s < t (both (b), all entries alike), -1 at the end.
+        self, denoise: Denoise, x_t: Samples, t: TimeSteps, s: TimeSteps, state: Any, noise: Noise
+    ) -> tuple[Samples, Any]:
+        """Go from x_t to x_s, where s < t, -1 at the end; both are 0-d and on the CPU.
 
-        ``state`` is what the step before returned beside its images, None in the first step.
+        So are ``denoise.schedule``'s alpha and sigma at t and s: asking for their values does not
+        wait for a GPU. ``state`` is what the step before returned beside its samples, None in the
+        first step; ``noise.like(x_t)`` is new noise.
         """
 
     def trajectory(
-        self,
-        denoise: Denoise,
-        schedule: NoiseSchedule,
-        x: Images,
-        noise: SampleNoise,
-        times: Sequence[int] | None = None,
-    ) -> Iterator[Images]:
-        """Yield the images after each step; the last ones are the samples.
+        self, denoise: Denoise, x: Samples, noise: Noise, times: Sequence[int] | None = None
+    ) -> Iterator[Samples]:
+        """Yield the samples after each step; the last ones are clean.
 
         Args:
-            denoise: what reads the clean image in a noisy one.
-            schedule: the forward process.
-            x: the images (b, c, *spatial) to start from: pure noise, or as noisy as ``times`` say.
+            denoise: what reads the clean sample in a noisy one.
+            x: the samples (b, c, *spatial) to start from: pure noise, or as noisy as ``times`` say.
             noise: where samplers that are stochastic draw from.
-            times: the time steps to walk along; ``timesteps(schedule)`` if not given.
+            times: the time steps to walk along; ``timesteps(denoise.schedule)`` if not given.
         """
         state = None
-        for t, s in pairwise(times or self.timesteps(schedule)):
-            t, s = (torch.full((len(x),), time, device=x.device) for time in (t, s))
-            x, state = self.step(denoise, schedule, x, t, s, state, noise)
+        for t, s in pairwise(map(torch.tensor, times or self.timesteps(denoise.schedule))):
+            x, state = self.step(denoise, x, t, s, state, noise)
             yield x
 
     @torch.no_grad()
     def sample(
         self,
         denoise: Denoise,
-        schedule: NoiseSchedule,
-        x: Images,
-        noise: SampleNoise,
+        x: Samples,
+        noise: Noise,
         times: Sequence[int] | None = None,
         progress: bool = False,
         frames: int | None = None,
-    ) -> Images | Float[Tensor, "b frames c *spatial"]:
-        """The images at the end of the ``trajectory``, with a progress bar if asked for.
+    ) -> Samples | Float[Tensor, "b frames c *spatial"]:
+        """The samples at the end of the ``trajectory``, with a progress bar if asked for.
 
-        If ``frames`` are asked for, that many on the way, evenly spaced from x to the images, or as
-        many as there are. Raises ValueError if they are fewer than two.
+        If ``frames`` are asked for, that many on the way, evenly spaced from x to the samples, or
+        as many as there are. Raises ValueError if they are fewer than two.
         """
         if frames is not None and frames < 2:
             raise ValueError(f"frames must be at least 2, got {frames}")
-        times = times or self.timesteps(schedule)
-        steps = self.trajectory(denoise, schedule, x, noise, times)
-        title = f"sampling {len(x)} images"
+        times = times or self.timesteps(denoise.schedule)
+        steps = self.trajectory(denoise, x, noise, times)
+        title = f"sampling {len(x)}"
         bar = tqdm(steps, title, len(times) - 1, leave=False, unit="step", disable=not progress)
         if frames is None:
-            (images,) = deque(bar, maxlen=1)
-            return images
-        kept = evenly_spaced(len(times), frames)
+            (samples,) = deque(bar, maxlen=1)
+            return samples
+        kept = spaced(len(times), frames)
         return torch.stack([x for i, x in enumerate(chain([x], bar)) if i in kept], dim=1)

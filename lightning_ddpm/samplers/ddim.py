@@ -1,14 +1,13 @@
 """Denoising diffusion implicit models."""
 
 from lightning_ddpm.denoiser import Denoise
-from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.noise import Noise
 from lightning_ddpm.samplers.base import Sampler
-from lightning_ddpm.schedule import NoiseSchedule
-from lightning_ddpm.shapes import Images, TimeSteps, expand_like
+from lightning_ddpm.shapes import Samples, TimeSteps
 
 
 class DDIM(Sampler):
-    r"""Noise the predicted image again, but less, with the noise that was predicted.
+    r"""Noise the predicted sample again, but less, with the noise that was predicted.
 
     .. math::
         x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - \eta^2 \tilde\beta_{t|s}} \, \hat\epsilon
@@ -32,21 +31,13 @@ class DDIM(Sampler):
         self.eta = eta
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: NoiseSchedule,
-        x_t: Images,
-        t: TimeSteps,
-        s: TimeSteps,
-        state: None,
-        noise: SampleNoise,
-    ) -> tuple[Images, None]:
+        self, denoise: Denoise, x_t: Samples, t: TimeSteps, s: TimeSteps, state: None, noise: Noise
+    ) -> tuple[Samples, None]:
         """Go from x_t to x_s; with eta = 0 also up, to s > t."""
         x0, epsilon, _ = denoise(x_t, t)
         if self.eta == 0:
-            return schedule.add_noise(x0, epsilon, s), None
-        alpha, sigma = schedule.alpha_sigma(s)
-        variance = self.eta**2 * schedule.posterior(x0, x_t, t, s)[1]
-        old = expand_like((sigma**2 - variance).clamp(min=0).sqrt(), x0)
-        new = expand_like(variance.sqrt(), x0) * noise.draw(x_t.shape[1:]).to(x_t)
-        return expand_like(alpha, x0) * x0 + old * epsilon + new, None
+            return denoise.schedule.add_noise(x0, epsilon, s), None
+        alpha, sigma = denoise.schedule.alpha_sigma(s)
+        variance = self.eta**2 * denoise.schedule.posterior(x0, x_t, t, s)[1]
+        old = (sigma**2 - variance).clamp(min=0).sqrt()
+        return alpha * x0 + old * epsilon + variance.sqrt() * noise.like(x_t), None

@@ -1,18 +1,15 @@
 """A second-order multistep solver."""
 
-import torch
-
 from lightning_ddpm.denoiser import Denoise
-from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.noise import Noise
 from lightning_ddpm.samplers.base import Sampler
-from lightning_ddpm.schedule import NoiseSchedule
-from lightning_ddpm.shapes import Images, PerSample, TimeSteps, expand_like
+from lightning_ddpm.shapes import Samples, Scalar, TimeSteps
 
-State = tuple[Images, PerSample] | None
+State = tuple[Samples, Scalar] | None
 
 
 class DPMSolver(Sampler):
-    r"""DPM-Solver++(2M): extrapolate the predicted image from this step and the one before.
+    r"""DPM-Solver++(2M): extrapolate the predicted sample from this step and the one before.
 
     .. math::
         x_s = \frac{\sigma_s}{\sigma_t} e^{-\eta h} x_t + \alpha_s (1 - e^{-(1 + \eta) h}) D
@@ -27,46 +24,35 @@ class DPMSolver(Sampler):
 
     Args:
         steps: number of denoising steps, at most the schedule's T.
-        sde: eta, how much noise is new, from 0 for none to 1. New noise mends errors of the
-            network. (If it were called eta, ``--sampler DDIM`` would take over its value.)
+        eta: how much of the noise is new, from 0 to 1. New noise mends errors of the network.
 
     Raises:
-        ValueError: if ``sde`` is out of range.
+        ValueError: if ``eta`` is out of range.
     """
 
-    def __init__(self, steps: int | None = 20, sde: float = 0.0) -> None:
+    def __init__(self, steps: int | None = 20, eta: float = 0.0) -> None:
         super().__init__(steps)
-        if not 0 <= sde <= 1:
-            raise ValueError(f"sde must be from 0 to 1, got {sde}")
-        self.sde = sde
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must be from 0 to 1, got {eta}")
+        self.eta = eta
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: NoiseSchedule,
-        x_t: Images,
-        t: TimeSteps,
-        s: TimeSteps,
-        state: State,
-        noise: SampleNoise,
-    ) -> tuple[Images, State]:
-        """Go from x_t to x_s; the state is the predicted image and lambda of the step before."""
+        self, denoise: Denoise, x_t: Samples, t: TimeSteps, s: TimeSteps, state: State, noise: Noise
+    ) -> tuple[Samples, State]:
+        """Go from x_t to x_s; the state is the predicted sample and lambda of the step before."""
         x0 = denoise(x_t, t).x0
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = map(denoise.schedule.alpha_sigma, (t, s))
         lambda_t, lambda_s = (alpha_t / sigma_t).log(), (alpha_s / sigma_s).log()
         direction = x0
-        if state is not None:
+        if state is not None and s >= 0:  # at clean data lambda is infinite
             x0_before, lambda_before = state
-            # Infinite at clean data, and zero after a step from zero SNR.
             ratio = (lambda_s - lambda_t) / (lambda_t - lambda_before)
-            ratio = torch.where(s < 0, 0.0, ratio)
-            direction = x0 + expand_like(ratio / 2, x0) * (x0 - x0_before)
-        decay = (sigma_s / sigma_t * alpha_t / alpha_s) ** self.sde  # exp(-eta h)
+            direction = x0 + ratio / 2 * (x0 - x0_before)
+        decay = (sigma_s / sigma_t * alpha_t / alpha_s) ** self.eta  # exp(-eta h)
         shrink = sigma_s / sigma_t * decay
         # alpha_s (1 - exp(-(1 + eta) h)), without the infinite lambdas
         gain = alpha_s - alpha_t * shrink
-        x_s = expand_like(shrink, x_t) * x_t + expand_like(gain, x0) * direction
-        if self.sde > 0:
-            std = sigma_s * (1 - decay**2).sqrt()
-            x_s = x_s + expand_like(std, x_t) * noise.draw(x_t.shape[1:]).to(x_t)
+        x_s = shrink * x_t + gain * direction
+        if self.eta > 0:
+            x_s = x_s + sigma_s * (1 - decay**2).sqrt() * noise.like(x_t)
         return x_s, (x0, lambda_t)

@@ -1,10 +1,9 @@
 """A second-order single-step solver."""
 
 from lightning_ddpm.denoiser import Denoise
-from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.noise import Noise
 from lightning_ddpm.samplers.base import Sampler
-from lightning_ddpm.schedule import NoiseSchedule
-from lightning_ddpm.shapes import Images, TimeSteps, expand_like
+from lightning_ddpm.shapes import Samples, TimeSteps
 
 LARGEST_RATIO = 10
 
@@ -17,7 +16,7 @@ class Heun(Sampler):
               \right) \frac{\hat\epsilon(\tilde x_s, s) - \hat\epsilon(x_t, t)}{2}, \quad
         \tilde x_s = \alpha_s \hat x_0 + \sigma_s \hat\epsilon(x_t, t)
 
-    (Karras et al. 2022, arXiv 2206.00364, algorithm 1, for an image scaled by alpha). Second order
+    (Karras et al. 2022, arXiv 2206.00364, algorithm 1, for a sample scaled by alpha). Second order
     at two calls of the network a step. A step that makes sigma / alpha more than ten times smaller,
     over which the noise is no straight line, is not corrected: the last one, to clean data, and the
     first ones of schedules that end in almost pure noise.
@@ -30,20 +29,13 @@ class Heun(Sampler):
         super().__init__(steps)
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: NoiseSchedule,
-        x_t: Images,
-        t: TimeSteps,
-        s: TimeSteps,
-        state: None,
-        noise: SampleNoise,
-    ) -> tuple[Images, None]:
+        self, denoise: Denoise, x_t: Samples, t: TimeSteps, s: TimeSteps, state: None, noise: Noise
+    ) -> tuple[Samples, None]:
         """Go from x_t to x_s."""
         x0, epsilon, _ = denoise(x_t, t)
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
-        x_s = schedule.add_noise(x0, epsilon, s)
-        if bool((alpha_t * sigma_s * LARGEST_RATIO < alpha_s * sigma_t).any()):
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = map(denoise.schedule.alpha_sigma, (t, s))
+        x_s = denoise.schedule.add_noise(x0, epsilon, s)
+        if alpha_t * sigma_s * LARGEST_RATIO < alpha_s * sigma_t:
             return x_s, None
         change = denoise(x_s, s).noise - epsilon
-        return x_s + expand_like((sigma_s - alpha_s * sigma_t / alpha_t) / 2, x0) * change, None
+        return x_s + (sigma_s - alpha_s * sigma_t / alpha_t) / 2 * change, None

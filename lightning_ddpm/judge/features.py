@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from lightning_ddpm.metrics.networks import ARCHITECTURES, FEATURES
+from lightning_ddpm.judge.networks import ARCHITECTURES, FEATURES
 
 SHA256 = {
     "convolutions": "81fc63e70f0e0c52a8d64d3f36650911e6653a574712d7cd9ca9eeb215335c96",
@@ -22,7 +22,7 @@ class DigitFeatures(nn.Module):
     Args:
         name: ``convolutions``, the judge, or ``patches``, a small transformer to cross-check it.
             They read 99.70% and 99.04% of the test images, and were made by
-            ``python -m lightning_ddpm.metrics.train convolutions FILE --epochs 14`` and
+            ``python tests/benchmarks/train_reader.py convolutions FILE --epochs 14`` and
             ``... patches FILE --epochs 8``.
 
     Raises:
@@ -36,7 +36,7 @@ class DigitFeatures(nn.Module):
         with torch.random.fork_rng(devices=[]):  # a judge must not disturb the training
             self.network = ARCHITECTURES[name]()
             self.head = nn.Linear(FEATURES, 10)
-        data = (files("lightning_ddpm.metrics") / "weights" / f"{name}.safetensors").read_bytes()
+        data = (files("lightning_ddpm.judge") / "weights" / f"{name}.safetensors").read_bytes()
         if hashlib.sha256(data).hexdigest() != SHA256[name]:
             raise ValueError(f"the package's weights of {name} are damaged: install it again")
         self.load_state_dict(load(data))

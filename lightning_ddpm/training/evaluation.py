@@ -9,25 +9,22 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_ddpm.data import MNISTDataModule
+from lightning_ddpm.data import ArrayDataModule
 from lightning_ddpm.files import replacing, require_writable
-from lightning_ddpm.images import image_grid, to_uint8
-from lightning_ddpm.metrics import Judge, nearest, table, with_floors
-from lightning_ddpm.metrics.judge import Digits
-from lightning_ddpm.module import EVALUATION_SEED, DiffusionLightningModule
-
-COLUMNS = 10  # of the grid
+from lightning_ddpm.judge import Judge, table, with_floors
+from lightning_ddpm.training.grids import shows_progress
+from lightning_ddpm.training.module import EVALUATION_SEED, DiffusionLightningModule
 
 
 class SampleEvaluation(Callback):
-    """Scores samples of the average weights, beside as many test images, with the ``Judge``.
+    """Scores samples of the average weights, beside as many test samples, with the data's judge.
 
     In training the figures are logged as ``eval/...``, where ModelCheckpoint can monitor them, and
-    a grid shows training images, samples, and the training images nearest to the samples. ``test``
-    prints them as one table, with the bits per dimension. Only MNIST has a judge.
+    a picture shows samples beside real ones. ``test`` prints them as one table, with the bits per
+    dimension. Data without a ``judge()`` are not judged.
 
     Args:
-        num_samples: how many images are generated and judged, on all processes together.
+        num_samples: how many are generated and judged, on all processes together.
         every_n_epochs: epochs from one evaluation in training to the next; 0 for none. If not
             given, each epoch on a GPU, and none on a CPU, where it takes its time.
         outdir: folder for the ``metrics.json`` of ``test``, if it shall be written.
@@ -84,12 +81,13 @@ class SampleEvaluation(Callback):
             name.removeprefix("test/"): value.item()
             for name, value in trainer.callback_metrics.items()
         }
-        bits, error = figures["bits_per_dim"], figures["bits_per_dim_ci95"]
-        parts = ", ".join(f"{name} {figures[name]:.4g}" for name in ("L_T", "L_t", "L_0"))
-        print(f"\nbits per dimension: {bits:.3f} +- {error:.3f} ({parts})")
+        if "bits_per_dim" in figures:
+            bits, error = figures["bits_per_dim"], figures["bits_per_dim_ci95"]
+            parts = ", ".join(f"{name} {figures[name]:.4g}" for name in ("L_T", "L_t", "L_0"))
+            print(f"\nbits per dimension: {bits:.3f} +- {error:.3f} ({parts})")
         print(f"denoising loss:     {figures['loss']:.5f}")
         if "samples" in figures:
-            print(f"\n{figures['samples']:.0f} samples, and as many test images as their floor:")
+            print(f"\n{figures['samples']:.0f} samples, and as many test samples as their floor:")
             print(table(figures))
         if self.outdir:
             with replacing(Path(self.outdir) / "metrics.json") as temporary:
@@ -97,39 +95,27 @@ class SampleEvaluation(Callback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Generate samples, each process its share, and log their figures."""
-        assert isinstance(pl_module, DiffusionLightningModule)
         data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, MNISTDataModule) or data.dataset != "MNIST":
+        assert isinstance(pl_module, DiffusionLightningModule)
+        if not (isinstance(data, ArrayDataModule) and pl_module.diffuses):
             return
+        model, share = pl_module.model, (trainer.global_rank, trainer.world_size)
         if self.judge is None:
-            train = data.splits.get("train") or data.load_splits("fit")["train"]
-            self.judge = Judge(train).to(pl_module.device)
-            test = data.load_splits("test")["test"]
-            self.size = min(self.num_samples, len(test))
-            share = (trainer.global_rank, trainer.world_size)
-            labels = None if pl_module.network.num_classes == 0 else test.labels[: self.size]
-            self.floors = self.judge.score(test.images[: self.size], labels, *share)
-        images = self.generate(trainer, pl_module, self.judge)
-        figures = {"samples": float(self.size), **with_floors(self.judge.figures(), self.floors)}
-        pl_module.log_dict(
-            {f"{stage}/{name}": value for name, value in figures.items()}, sync_dist=True
-        )
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
-            train = self.judge.train_images
-            _, places = nearest(images, train)
-            rows = torch.cat([train[: len(images)], images, train[places[:, 0]]])
-            picture = image_grid(rows, columns=len(images))
-            name = "training images, samples, nearest training images"
-            trainer.logger.experiment.add_image(f"{stage}/{name}", picture, trainer.global_step)
-
-    def generate(
-        self, trainer: Trainer, pl_module: DiffusionLightningModule, judge: Judge
-    ) -> Digits:
-        """Add this process's samples to the judge; return the first of them, for the grid."""
-        indices = list(range(trainer.global_rank, self.size, trainer.world_size))
-        progress = pl_module.shows_progress
+            self.judge = data.judge()
+            if self.judge is None:
+                return
+            self.judge.to(pl_module.device)
+            self.size = min(self.num_samples, self.judge.most)
+            self.floors = self.judge.floors(self.size, model.network.conditional, *share)
+        indices = range(share[0], self.size, share[1])
         with trainer.precision_plugin.forward_context():
-            images = to_uint8(pl_module.sample(indices, seed=EVALUATION_SEED, progress=progress))
-        index = torch.tensor(indices, device=images.device)
-        judge.update(images, index, pl_module.labels_of(indices))
-        return images[:COLUMNS]
+            progress = shows_progress(trainer)
+            x0 = model.sample(indices=indices, seed=EVALUATION_SEED, progress=progress)
+        raw, index = model.medium.decode(x0), torch.tensor(indices, device=x0.device)
+        self.judge.update(raw, index, model.condition_of(indices))
+        figures = {"samples": float(self.size), **with_floors(self.judge.figures(), self.floors)}
+        pl_module.log_dict({f"{stage}/{n}": value for n, value in figures.items()}, sync_dist=True)
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+            picture, title = self.judge.picture(raw), f"{stage}/{self.judge.picture_title}"
+            if picture is not None:
+                trainer.logger.experiment.add_image(title, picture, trainer.global_step)

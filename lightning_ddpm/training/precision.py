@@ -1,9 +1,10 @@
-"""What suits the machine: the precision of training, and how many images to generate at once."""
+"""What suits the machine and the model: the precision, and how many processes there are."""
 
-from math import prod
+import os
 
 import torch
-from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
 
 def multiplies_bf16(device_type: str) -> bool:
@@ -33,7 +34,10 @@ def check_precision(precision: str | None) -> None:
         )
 
 
-def sampling_batch(device_type: str, image_shape: tuple[int, ...]) -> int:
-    """How many images to generate at once: on a CPU what its caches hold, on a GPU far more."""
-    pixels = {"cpu": 100_000}.get(device_type, 2_000_000)
-    return max(1, pixels // prod(image_shape[1:]))
+def check_devices(trainer: Trainer, samples: int | None = None) -> None:
+    """Raise ValueError if there are more processes than cores of a CPU, or than samples for them."""
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+        raise ValueError(f"devices {trainer.num_devices} exceeds the {cores} cores of this CPU")
+    if samples is not None and trainer.world_size > samples:
+        raise ValueError(f"num_samples {samples} is below the {trainer.world_size} processes")

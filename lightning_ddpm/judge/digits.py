@@ -3,22 +3,23 @@
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_ddpm.data.base import ImageDataset
-from lightning_ddpm.metrics.features import DigitFeatures
-from lightning_ddpm.metrics.manifold import Manifold
-from lightning_ddpm.metrics.memorisation import memorisation, nearest
+from lightning_ddpm.judge.base import Judge
+from lightning_ddpm.judge.features import DigitFeatures
+from lightning_ddpm.judge.manifold import Manifold
+from lightning_ddpm.judge.memorisation import memorisation, nearest
+from lightning_ddpm.media.images import image_grid
 
 Digits = UInt8[Tensor, "n 1 28 28"]
 BATCH = 500
+COLUMNS = 10  # of the picture
 
 
-class AsIs(nn.Module):
-    """Takes features for images: they are computed once, for all figures."""
+class Precomputed(nn.Module):
+    """Takes features where torchmetrics has images: they are computed once, for all figures."""
 
     num_features = DigitFeatures.num_features
 
@@ -27,14 +28,15 @@ class AsIs(nn.Module):
         return features
 
 
-class Judge(Metric):
+class DigitJudge(Judge):
     """Compares generated digits with training digits, in frozen features and in pixels.
 
     The figures are those of the images in the order of their indices, whatever the batches and the
     number of processes. Distances are to all training images, manifolds to as many as are judged.
 
     Args:
-        train: the training split.
+        train: the training images and their labels (n).
+        test: the test images and their labels, which the floors are of.
         features: the frozen classifier; ``DigitFeatures()`` if not given.
     """
 
@@ -44,14 +46,28 @@ class Judge(Metric):
     labels: list[Tensor]
     distances: list[Tensor]
 
-    def __init__(self, train: ImageDataset, features: DigitFeatures | None = None) -> None:
+    def __init__(
+        self,
+        train: tuple[Digits, Int[Tensor, " n"]],
+        test: tuple[Digits, Int[Tensor, " m"]],
+        features: DigitFeatures | None = None,
+    ) -> None:
         super().__init__()
+        images, labels = train
+        self.test = test
         self.extractor = features or DigitFeatures()
-        self.register_buffer("train_images", train.images, persistent=False)
-        self.train_share = train.labels.bincount(minlength=10).cpu() / len(train)
+        self.register_buffer("train_images", images, persistent=False)
+        self.train_share = labels.bincount(minlength=10).cpu() / len(images)
         self.train_features: Tensor | None = None
         for name in ("indices", "features", "labels", "distances"):
             self.add_state(name, [], dist_reduce_fx="cat")
+
+    picture_title = "training images, samples, nearest training images"
+
+    @property
+    def most(self) -> int:
+        """As many images are judged at the most: those of the floor."""
+        return len(self.test[0])
 
     def extract(self, images: Digits) -> Float[Tensor, "n d"]:
         """The frozen features of images, a batch at a time."""
@@ -59,15 +75,15 @@ class Judge(Metric):
 
     def update(
         self,
-        images: Digits,
+        samples: Digits,
         index: Int[Tensor, " n"],
         label: Int[Tensor, " n"] | None = None,
     ) -> None:
         """Add images, their places among all, and the digits they were to show, if any were."""
         self.indices.append(index)
-        self.features.append(self.extract(images))
+        self.features.append(self.extract(samples))
         self.labels.append(torch.full_like(index, -1) if label is None else label)
-        self.distances.append(nearest(images, self.train_images)[0])
+        self.distances.append(nearest(samples, self.train_images)[0])
 
     def compute(self) -> dict[str, Tensor]:
         """The figures; see the README for what each means.
@@ -117,16 +133,24 @@ class Judge(Metric):
             self.update(images[place].to(device), place.to(device), label)
         return self.figures()
 
-    def figures(self) -> dict[str, float]:
-        """The figures as plain numbers; what was added is forgotten."""
-        figures = {name: float(value) for name, value in self.compute().items()}
-        self.reset()
-        return figures
+    def floors(
+        self, size: int, labelled: bool, rank: int = 0, processes: int = 1
+    ) -> dict[str, float]:
+        """The figures of the first ``size`` test images."""
+        images, labels = self.test
+        return self.score(images[:size], labels[:size] if labelled else None, rank, processes)
+
+    def picture(self, samples: Digits) -> UInt8[Tensor, "3 H W"]:
+        """A row of training images, one of samples, and one of those nearest to them."""
+        images = samples[:COLUMNS]
+        _, places = nearest(images, self.train_images)
+        rows = [self.train_images[: len(images)], images, self.train_images[places[:, 0]]]
+        return image_grid(torch.cat(rows), columns=len(images))
 
 
 def frechet_distance(real: Float[Tensor, "m d"], generated: Float[Tensor, "n d"]) -> Tensor:
     """Fréchet distance of the Gaussians through both sets (Heusel et al. 2017, 1706.08500)."""
-    metric = FrechetInceptionDistance(AsIs(), sync_on_compute=False).to(real.device)
+    metric = FrechetInceptionDistance(Precomputed(), sync_on_compute=False).to(real.device)
     metric.update(real, real=True)
     metric.update(generated, real=False)
     return metric.compute()
@@ -135,27 +159,9 @@ def frechet_distance(real: Float[Tensor, "m d"], generated: Float[Tensor, "n d"]
 def kernel_distance(real: Float[Tensor, "m d"], generated: Float[Tensor, "n d"]) -> Tensor:
     """Squared maximum mean discrepancy, over 100 subsets (Bińkowski et al. 2018, 1801.01401)."""
     size = min(1000, len(generated), len(real))
-    metric = KernelInceptionDistance(AsIs(), subset_size=size, sync_on_compute=False)
+    metric = KernelInceptionDistance(Precomputed(), subset_size=size, sync_on_compute=False)
     metric.to(real.device).update(real, real=True)
     metric.update(generated, real=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # chooses the subsets
         return metric.compute()[0]
-
-
-def with_floors(figures: dict[str, float], floors: dict[str, float]) -> dict[str, float]:
-    """The figures and, as ``frechet_floor`` and so on, those of unseen real images."""
-    named = {f"{name.removesuffix('_distance')}_floor": value for name, value in floors.items()}
-    return figures | named
-
-
-def table(figures: dict[str, float]) -> str:
-    """Each figure, its floor and their ratio, a line each."""
-    lines = [f"{'':24}{'samples':>12}{'floor':>12}{'ratio':>9}"]
-    for name, value in figures.items():
-        floor = figures.get(f"{name.removesuffix('_distance')}_floor")
-        if name.endswith("_floor") or floor is None:
-            continue
-        ratio = f"{value / floor:9.2f}" if floor else f"{'-':>9}"
-        lines.append(f"{name:24}{value:12.4f}{floor:12.4f}{ratio}")
-    return "\n".join(lines)

@@ -14,7 +14,7 @@ Squares = Float[Tensor, "n r r"]
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for convolutions and linear layers, and Adam for all other parameters.
+    """Muon for weights that are ``matrices``, and Adam for all other parameters.
 
     Filters are flattened to matrices. An orthogonalised update is scaled to the root mean square
     that Adam's updates have, 0.2 (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that both share one
@@ -34,12 +34,11 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
-        layers = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        matrices = [layer.weight for layer in layers]
-        ids = {id(matrix) for matrix in matrices}
+        hidden = matrices(module)
+        ids = {id(matrix) for matrix in hidden}
         others = [p for p in module.parameters() if id(p) not in ids]
         groups = [
-            {"params": matrices, "momentum": momentum, "betas": None},
+            {"params": hidden, "momentum": momentum, "betas": None},
             {"params": others, "momentum": None, "betas": betas},
         ]
         super().__init__([group for group in groups if group["params"]], {"lr": lr})
@@ -93,6 +92,15 @@ class Muon(torch.optim.Optimizer):
             if name not in self.state[p]:
                 self.state[p][name] = p.new_zeros(()) if scalar else torch.zeros_like(p)
         return [self.state[p][name] for p in parameters]
+
+
+def matrices(module: nn.Module) -> list[nn.Parameter]:
+    """The weights of a module that map many channels to many: of linear layers, attention, filters.
+
+    Tables of embeddings are none.
+    """
+    tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    return [p for p in module.parameters() if p.ndim >= 2 and id(p) not in tables]
 
 
 def gradients(parameters: list[Tensor]) -> list[Tensor]:

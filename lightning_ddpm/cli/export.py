@@ -1,0 +1,26 @@
+"""Write a trained model for use elsewhere: ``python train.py export FILE.safetensors|FILE.onnx``."""
+
+from pathlib import Path
+
+from lightning_ddpm.checkpoints import PRETRAINED, load_model, read_saved, write_weights
+from lightning_ddpm.cli.errors import refuse
+from lightning_ddpm.files import require_writable
+from lightning_ddpm.onnx import write_onnx
+
+
+def export(file: Path, ckpt_path: Path = PRETRAINED) -> None:
+    """Write the average weights of a model, or one step of DDIM as an ONNX graph.
+
+    Args:
+        file: where to: .safetensors or .onnx.
+        ckpt_path: the package's model if not given.
+    """
+    if file.suffix not in (".safetensors", ".onnx"):
+        refuse(f"{file}: expected a name that ends in .safetensors or .onnx")
+    model = load_model(ckpt_path)
+    require_writable(file.parent)
+    if file.suffix == ".onnx":
+        print(f"at most {write_onnx(model, file):.1e} from PyTorch in ONNX Runtime")
+    else:
+        write_weights(model, file, read_saved(ckpt_path).recipe.get("data"))
+    print(f"the model is in {file}")

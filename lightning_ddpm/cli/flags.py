@@ -1,0 +1,94 @@
+"""What the command line may leave out: short flags, and the recipes of the package by name."""
+
+import inspect
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+from lightning import Trainer
+
+from lightning_ddpm import data
+from lightning_ddpm.cli.recipes import groups, recipes_of
+from lightning_ddpm.configs import named, recipe_path
+from lightning_ddpm.diffusion import Diffusion
+from lightning_ddpm.training import DiffusionLightningModule, SampleWriter
+
+PARTS = ("network", "schedule", "target", "sampler", "weighting", "time_sampler", "medium")
+SWITCHES = ("--samples.png", "--samples.trajectory", "--json")
+
+
+def short_flags(data_class: Any = data.MNISTDataModule) -> dict[str, str]:
+    """The full name of every flag that may be shortened, from the signatures that take them."""
+    owners = {
+        "trainer": Trainer,
+        "model": Diffusion,
+        "training": DiffusionLightningModule,
+        "data.init_args": data_class,
+        "samples": SampleWriter,
+    }
+    parameters = [
+        (key, name) for key in owners for name in inspect.signature(owners[key]).parameters
+    ]
+    flags = {f"--{name}": f"--{key}.{name}" for key, name in parameters if name != "model"}
+    return flags | {"--seed": "--seed_everything", "--steps": "--model.sampler.init_args.steps"}
+
+
+def class_named(path: Any) -> Any:
+    """The data module of this path, or of this name in the package; MNIST's if there is none."""
+    module, _, name = str(path).rpartition(".")
+    try:
+        found = getattr(import_module(module) if module else data, name)
+    except Exception:  # the parser says what is wrong
+        found = None
+    return found if inspect.isclass(found) else data.MNISTDataModule
+
+
+def expand(arguments: list[str], saved: Iterable[Any] = ()) -> list[str]:
+    """Write out what the command line may leave out; what is written out already stays.
+
+    ``fit`` is the default subcommand, flags have short names, ``--config NAME`` is a recipe of the
+    package, switches need no value, ``--labels`` no brackets, and ``--max_steps`` alone sets no
+    limit to the epochs. Recipes come first and classes of parts next, so that flags win in any
+    order; a part of another class than the recipe's starts from that class's own arguments.
+    ``saved`` is the recipe of the checkpoint that the command goes on with, if any.
+    """
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["fit", *arguments]
+    subcommand, flags = arguments[0], list(groups(arguments[1:]))
+    default, *own = recipes_of(flags)
+    recipes = [default, *saved, *own]
+    asked = {name: values[0] for name, *values in flags if values}
+    names = short_flags(class_named(asked.get("--data", named(recipes, "data.class_path"))))
+    if subcommand == "test":
+        names |= {f"--{name}": f"--evaluation.{name}" for name in ("outdir", "num_samples")}
+    if subcommand == "predict":
+        names["--batch_size"] = "--data.init_args.sample_batch_size"
+    configs, classes, rest = [], [], []
+    for short, *values in flags:
+        name = names.get(short, short)
+        if name in ("--config", "-c"):
+            configs += words(name, map(recipe_path, values))
+        elif name in [f"--model.{part}" for part in PARTS] and len(values) == 1:
+            other = is_other_class(values[0], named(recipes, f"{name[2:]}.class_path"))
+            classes += [name, "null"] if other and classes[-2:] != [name, "null"] else []
+            classes += words(name, values)
+        elif name == "--model.labels":
+            rest += words(name, (f"[{v}]" if v[:1].isdigit() else v for v in values))
+        else:
+            rest += words(name, values or ["true"] * (name in SWITCHES))
+    if "--trainer.max_steps" in rest and "--trainer.max_epochs" not in rest:
+        configs = ["--trainer.max_epochs=-1", *configs]  # first, so that a recipe can set them
+    return [subcommand, *configs, *classes, *rest]
+
+
+def words(name: str, values: Iterable[str]) -> list[str]:
+    """A flag and its values, as one word where a value would be taken for a flag."""
+    values = list(values)
+    joined = len(values) == 1 and values[0].startswith("-")
+    return [f"{name}={values[0]}"] if joined else [name, *values]
+
+
+def is_other_class(value: str, before: Any) -> bool:
+    """Whether ``value`` names another class than the path ``before`` does."""
+    is_name = value != "null" and not value.startswith("{")
+    return is_name and str(before).split(".")[-1] != value.split(".")[-1]

@@ -1,0 +1,218 @@
+"""The command line: LightningCLI with the package's model, data and callbacks."""
+
+import json
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+from jsonargparse import Namespace, auto_cli
+from lightning import Trainer
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from torch import distributed
+
+from lightning_ddpm.checkpoints import Saved, check_trained, is_weights, load_weights
+from lightning_ddpm.cli.errors import REFUSALS, Parser, one_line
+from lightning_ddpm.cli.flags import expand
+from lightning_ddpm.cli.recipes import find_saved, groups
+from lightning_ddpm.configs import CONFIGS
+from lightning_ddpm.data import ArrayDataModule
+from lightning_ddpm.diffusion import Diffusion
+from lightning_ddpm.media import Images
+from lightning_ddpm.parts import built
+from lightning_ddpm.training import (
+    EMA,
+    DiffusionLightningModule,
+    FiniteWatch,
+    LastCheckpoint,
+    SampleEvaluation,
+    SampleWriter,
+    WholeCheckpointIO,
+)
+from lightning_ddpm.training.config import SaveConfig
+from lightning_ddpm.training.precision import check_devices, check_precision, fastest_precision
+from lightning_ddpm.training.process import set_up
+from lightning_ddpm.training.report import Report
+from lightning_ddpm.training.runs import tensorboard
+
+TOOLS = ("classify", "export", "score")
+SUBCOMMANDS = tuple(LightningCLI.subcommands())
+DECIDED = ("shape", "in_channels", "num_classes")  # by the data, where a recipe has None
+
+
+class CLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` for the diffusion model.
+
+    Args:
+        saved: the checkpoint or the weights to go on with, if any.
+        options: of ``LightningCLI``.
+    """
+
+    def __init__(self, saved: Saved | None, **options: Any) -> None:
+        self.saved = saved
+        super().__init__(**options)
+
+    @property
+    def options(self) -> Any:
+        """The configuration of the subcommand."""
+        return self.config[self.config.subcommand]
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the Trainer, the model, how it is trained, and the data."""
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.add_class_arguments(Diffusion, "model", fail_untyped=False)
+        skip = {"skip": {"model"}, "instantiate": False, "fail_untyped": False}
+        parser.add_class_arguments(DiffusionLightningModule, "training", **skip)
+        parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks that every run has."""
+        parser.add_lightning_class_args(EMA, "ema")
+        parser.add_lightning_class_args(SampleWriter, "samples")
+        parser.add_lightning_class_args(SampleEvaluation, "evaluation")
+        parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        newest = "Go on with the newest run under default_root_dir."
+        parser.add_argument("--resume", action="store_true", help=newest)
+        faster = "Compile the network: faster, on a GPU."
+        parser.add_argument("--compile", action="store_true", help=faster)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the command line; the checkpoint's recipe stands before all others."""
+        subcommand, *words = sys.argv[1:]
+        recipe = ["--config", json.dumps(self.saved.recipe)] if self.saved else []
+        try:
+            self.config = parser.parse_args([subcommand, *recipe, *words])
+        except UnicodeDecodeError:
+            parser.error("--config: not a text file")
+        path = self.saved.path if self.saved else None
+        self.options.ckpt_path = None if path is None or is_weights(path) else str(path)
+        if subcommand == "test":
+            self.options.verbose = False  # SampleEvaluation prints a table
+        if not 0 <= (seed := self.options.seed_everything) < 2**32:
+            parser.error(f"--seed {seed}: expected a number from 0 to 2**32 - 1")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave out what Lightning would do: to put a checkpoint's recipe over the flags."""
+
+    def before_instantiate_classes(self) -> None:
+        """Train and sample in the fastest precision; measure in float32, alike on all machines."""
+        trainer, fast = self.options.trainer, self.config.subcommand in ("fit", "predict")
+        if trainer.precision is None:
+            trainer.precision = fastest_precision(str(trainer.accelerator)) if fast else "32-true"
+
+    def ask_data(self) -> None:
+        """Fill in what the recipe leaves to the data: each None of a shape or a number of classes."""
+        model = self.options.model
+        parts: list[Any] = [getattr(value, "init_args", ()) for value in vars(model).values()]
+        left = [(args, name) for args in (model, *parts) for name in DECIDED if is_left(args, name)]
+        if left:
+            data = instance(self.options.data)
+            if not isinstance(data, ArrayDataModule):
+                raise ValueError(f"{type(data).__name__} does not say its raw_shape: give --shape")
+            medium = instance(model.medium) if model.medium else Images()
+            shape = list(medium.shape(data.raw_shape))
+            facts = {"shape": shape, "in_channels": shape[0], "num_classes": len(data.class_names)}
+            for args, name in left:
+                args[name] = facts[name]
+        network = model.network and model.network.init_args
+        if model.variance == "learned" and network and is_left(network, "out_channels"):
+            network.out_channels = 2 * model.shape[0]
+
+    def instantiate_classes(self) -> None:
+        """Build everything; a bad value is a bad flag."""
+        try:
+            self.ask_data()
+            super().instantiate_classes()
+            model: Any = self.model
+            options = self._get(self.config_init, "training")
+            self.model = DiffusionLightningModule(model, **options)
+            if self.saved:
+                optimizer = self.model.optimizer if self.subcommand == "fit" else None
+                check_trained(model, self.saved, optimizer)
+                load_weights(model, self.saved)
+        except (*REFUSALS, TypeError, ImportError) as error:
+            self.parser.error(str(error))
+        if self._get(self.config_init, "compile"):
+            model.network.compile(mode="reduce-overhead")  # with CUDA graphs
+
+    def instantiate_trainer(self, **kwargs) -> Trainer:
+        """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
+        config = self._get(self.config_init, "trainer")
+        logger, callbacks = config.logger, as_list(config.callbacks)
+        if self.subcommand == "predict":
+            logger = False
+        elif logger in (None, True):
+            resumed = self.saved if self._get(self.config_init, "resume") else None
+            logger = tensorboard(config.default_root_dir, resumed)
+        if self.subcommand == "fit":
+            callbacks += [FiniteWatch(), Report(resumed=self.saved is not None)]
+            callbacks += [LearningRateMonitor("step")] if logger else []
+        plugins = [*as_list(config.plugins), WholeCheckpointIO()]
+        given = {"logger": logger, "callbacks": callbacks, "plugins": plugins}
+        trainer = super().instantiate_trainer(**given, **kwargs)
+        check_precision(trainer.precision)
+        samples = getattr(self.datamodule, "num_samples", None)
+        check_devices(trainer, samples if self.subcommand == "predict" else None)
+        return trainer
+
+
+def is_left(arguments: Any, name: str) -> bool:
+    """Whether there is such an argument, which the recipe leaves to the data."""
+    return name in arguments and arguments[name] is None
+
+
+def instance(config: Any) -> Any:
+    """What a recipe's class and arguments make."""
+    module, _, name = config.class_path.rpartition(".")
+    arguments = getattr(config, "init_args", Namespace())
+    return built(getattr(import_module(module), name), arguments.as_dict())
+
+
+def as_list(value: Any) -> list[Any]:
+    """One, several or none, as a list."""
+    return list(value) if isinstance(value, list) else [] if value is None else [value]
+
+
+def train(arguments: list[str]) -> None:
+    """Run one of Lightning's subcommands."""
+    first = expand(arguments)
+    known = first[0] in SUBCOMMANDS and not {"-h", "--help"} & set(first)
+    saved = find_saved(first[0], [*groups(first[1:])]) if known else None
+    sys.argv[1:] = expand(arguments, [saved.recipe] if saved else [])
+    options = {"allow_abbrev": False, "default_config_files": [str(CONFIGS / "default.yaml")]}
+    CLI(
+        saved,
+        model_class=Diffusion,
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        parser_kwargs={"allow_abbrev": False, "epilog": f"Besides: {', '.join(TOOLS)}."}
+        | {name: dict(options) for name in SUBCOMMANDS},
+        parser_class=Parser,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+    )
+    if distributed.is_initialized():
+        distributed.destroy_process_group()  # else gloo's threads may abort the process
+
+
+def run_tool(name: str, arguments: list[str]) -> None:
+    """Run a command that is no subcommand of Lightning, by its signature."""
+    flags = groups(arguments)
+    words = [word for flag in flags for word in ([*flag, "true"] if flag == ["--json"] else flag)]
+    function = getattr(import_module(f"lightning_ddpm.cli.{name}"), name)
+    auto_cli(function, args=words, parser_class=Parser, prog=f"python train.py {name}")
+
+
+def main() -> None:
+    """Run the command line in ``sys.argv``."""
+    set_up()
+    sys.path.append(os.getcwd())  # for parts of one's own, as my.Network
+    with one_line():
+        if sys.argv[1:2] and sys.argv[1] in TOOLS:
+            run_tool(sys.argv[1], sys.argv[2:])
+        else:
+            train(sys.argv[1:])

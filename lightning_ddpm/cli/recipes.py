@@ -1,0 +1,59 @@
+"""What a command line names, before it is parsed: recipes, a checkpoint, and classes of parts."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from lightning_ddpm.checkpoints import PRETRAINED, Saved, read_saved
+from lightning_ddpm.cli.errors import refuse
+from lightning_ddpm.configs import named, read_recipe
+from lightning_ddpm.training.runs import newest_run, to_go_on_with
+
+
+def groups(arguments: Iterable[str]) -> Iterator[list[str]]:
+    """The flags of a command line, each with its values; ``--flag=value`` is two words."""
+    group: list[str] = []
+    for argument in arguments:
+        is_flag = argument.startswith("--") or (argument[:1] == "-" and argument[1:2].isalpha())
+        if is_flag and group:
+            yield group
+        if is_flag:
+            name, equals, value = argument.partition("=")
+            group = [name, value] if equals else [name]
+        else:
+            group = [*group, argument]
+    if group:
+        yield group
+
+
+def recipes_of(flags: Iterable[list[str]]) -> list[Any]:
+    """The default recipe and those that ``--config`` names."""
+    names = [value for name, *values in flags if name in ("--config", "-c") for value in values]
+    return [read_recipe(name) for name in ("default", *names)]
+
+
+def find_saved(subcommand: str, flags: list[list[str]]) -> Saved | None:
+    """The checkpoint or the weights that a command goes on with: named, the newest, the package's.
+
+    Where there is none such, the program ends.
+    """
+    given, recipes = {name: values for name, *values in flags}, recipes_of(flags)
+
+    def asked(name: str) -> Any:
+        return (given.get(f"--{name}") or [named(recipes, name)])[0]
+
+    path, resume = asked("ckpt_path"), "--resume" in given or named(recipes, "resume") is True
+    if resume and (subcommand != "fit" or path):
+        refuse("--resume: only fit goes on with a run, and without --ckpt_path")
+    try:
+        if resume:
+            return newest_run(Path(str(asked("trainer.default_root_dir") or ".")))
+        if subcommand == "fit":
+            return to_go_on_with(Path(str(path))) if path else None
+        if not path:
+            rank_zero_only(print)("model:       the package's; --ckpt_path takes one of yours")
+        return read_saved(str(path or PRETRAINED))
+    except ValueError as error:
+        refuse(f"--{'resume' if resume else 'ckpt_path'}: {error}")

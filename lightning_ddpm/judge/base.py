@@ -1,0 +1,63 @@
+"""What every judge of samples does, and how figures stand beside their floors."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import UInt8
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Judge(Metric, ABC):
+    """Figures of generated samples, beside those of as many held-out real ones.
+
+    The figures are those of all processes together.
+    """
+
+    picture_title: str = "samples"
+
+    @property
+    @abstractmethod
+    def most(self) -> int:
+        """As many samples are judged at the most."""
+
+    @abstractmethod
+    def update(self, samples: Tensor, index: Tensor, label: Tensor | None = None) -> None:
+        """Add raw samples (n, ...), their places among all, and what they were to show, if told."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, Tensor]:
+        """The figures by name."""
+
+    @abstractmethod
+    def floors(
+        self, size: int, labelled: bool, rank: int = 0, processes: int = 1
+    ) -> dict[str, float]:
+        """The figures of ``size`` real samples, of which each process adds its share."""
+
+    def picture(self, samples: Tensor) -> UInt8[Tensor, "3 H W"] | None:
+        """Show some of the samples beside real ones, if they can be shown."""
+        return None
+
+    def figures(self) -> dict[str, float]:
+        """The figures as plain numbers; what was added is forgotten."""
+        figures = {name: float(value) for name, value in self.compute().items()}
+        self.reset()
+        return figures
+
+
+def with_floors(figures: dict[str, float], floors: dict[str, float]) -> dict[str, float]:
+    """The figures and, as ``frechet_floor`` and so on, those of unseen real images."""
+    named = {f"{name.removesuffix('_distance')}_floor": value for name, value in floors.items()}
+    return figures | named
+
+
+def table(figures: dict[str, float]) -> str:
+    """Each figure, its floor and their ratio, a line each."""
+    lines = [f"{'':24}{'samples':>12}{'floor':>12}{'ratio':>9}"]
+    for name, value in figures.items():
+        floor = figures.get(f"{name.removesuffix('_distance')}_floor")
+        if name.endswith("_floor") or floor is None:
+            continue
+        ratio = f"{value / floor:9.2f}" if floor else f"{'-':>9}"
+        lines.append(f"{name:24}{value:12.4f}{floor:12.4f}{ratio}")
+    return "\n".join(lines)

@@ -1,0 +1,6 @@
+"""Kinds of data: what a sample is, as x0, as raw data, as a picture and as files."""
+
+from lightning_ddpm.media.base import Arrays, Medium
+from lightning_ddpm.media.images import Images
+
+__all__ = ["Arrays", "Images", "Medium"]

@@ -1,0 +1,18 @@
+"""All that knows the Trainer: the Lightning module and what happens around training."""
+
+from lightning_ddpm.training.ema import EMA
+from lightning_ddpm.training.evaluation import SampleEvaluation
+from lightning_ddpm.training.finite import FiniteWatch
+from lightning_ddpm.training.module import DiffusionLightningModule
+from lightning_ddpm.training.resume import LastCheckpoint, WholeCheckpointIO
+from lightning_ddpm.training.samples import SampleWriter
+
+__all__ = [
+    "EMA",
+    "DiffusionLightningModule",
+    "FiniteWatch",
+    "LastCheckpoint",
+    "SampleEvaluation",
+    "SampleWriter",
+    "WholeCheckpointIO",
+]

@@ -1,0 +1,43 @@
+"""What TensorBoard shows beside the curves that are logged."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from lightning import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+LAYOUT = {  # of the tab CUSTOM SCALARS: curves that are read together
+    "Loss": {
+        "training and validation": ["Multiline", ["train/loss", "val/loss"]],
+        "validation, by time step": ["Multiline", ["val_by_time/.*"]],
+    },
+    "Optimizer": {"learning rate": ["Multiline", ["lr-.*"]]},
+    "Samples": {
+        "Fréchet distance": ["Multiline", ["eval/frechet_distance", "eval/frechet_floor"]],
+        "precision and recall": ["Multiline", ["eval/precision$", "eval/recall$"]],
+    },
+}
+
+
+def open_hparams(trainer: Trainer, hparams: Mapping[str, Any]) -> None:
+    """Open a run's row in the tab HPARAMS, to be filled, unless a resumed run has one."""
+    logger, data = trainer.logger, getattr(trainer, "datamodule", None)
+    if not isinstance(logger, TensorBoardLogger):
+        return
+    hparams = dict(hparams) | dict(data.hparams if data else {})
+    if not (Path(logger.log_dir) / logger.NAME_HPARAMS_FILE).exists():
+        shown = {name: value for name, value in hparams.items() if not name.startswith("_")}
+        logger.log_hyperparams(shown, {"hp/val_loss": math.nan})
+        logger.experiment.add_custom_scalars(LAYOUT)
+
+
+def show_bound(logger: Any, terms: Float[Tensor, " T"]) -> None:
+    """Plot the bound's terms over t, where there are any."""
+    if isinstance(logger, TensorBoardLogger):
+        for t, term in enumerate(terms.tolist()):
+            if not math.isnan(term):
+                logger.experiment.add_scalar("test/L_t over t", term, t)

@@ -1,0 +1,33 @@
+"""Grids of samples, for TensorBoard and as PNGs."""
+
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lightning_ddpm.diffusion import Diffusion
+from lightning_ddpm.media.images import write_png
+
+GRID_SAMPLES = 16
+
+
+def draw_grid(trainer: Trainer, model: Diffusion, seed: int) -> Path | None:
+    """Draw samples of the current weights; return the PNG, if there is one."""
+    log_dir = trainer.log_dir  # collective: asked for on every process
+    if not trainer.is_global_zero:
+        return None
+    with trainer.precision_plugin.forward_context():
+        x0 = model.sample(GRID_SAMPLES, seed=seed, progress=shows_progress(trainer))
+    picture = model.medium.picture(model.arrays(x0, range(GRID_SAMPLES)))
+    if log_dir is None or picture is None:  # fast_dev_run leaves nothing behind
+        return None
+    path = Path(log_dir) / "grids" / f"step-{trainer.global_step:06d}.png"
+    write_png(picture, path)
+    if isinstance(trainer.logger, TensorBoardLogger):
+        trainer.logger.experiment.add_image("samples", picture, trainer.global_step)
+    return path
+
+
+def shows_progress(trainer: Trainer) -> bool:
+    """Whether this process of the Trainer shows progress bars."""
+    return trainer.is_global_zero and trainer.progress_bar_callback is not None

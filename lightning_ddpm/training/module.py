@@ -1,0 +1,198 @@
+"""What the Trainer is told of a model: how it trains, and what is logged and drawn of it."""
+
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from lightning_ddpm.batch import Batch, places_of, size_of
+from lightning_ddpm.data import ArrayDataModule
+from lightning_ddpm.diffusion import Diffusion
+from lightning_ddpm.judge import LossByTime, VariationalBound
+from lightning_ddpm.likelihood import estimate_bound
+from lightning_ddpm.noise import BatchNoise, SampleNoise
+from lightning_ddpm.objective import UniformTimes
+from lightning_ddpm.parts import check_data, config_of
+from lightning_ddpm.training.curves import open_hparams, show_bound
+from lightning_ddpm.training.grids import draw_grid, shows_progress
+from lightning_ddpm.training.muon import Muon
+from lightning_ddpm.training.precision import check_precision
+from lightning_ddpm.training.progress import batches_begun, epoch_and_batch
+
+EVALUATION_SEED = 0  # of the grids and of the noise in validation and test
+BAR_EVERY = 10  # batches: the loss in the progress bar, for which a GPU must be waited for
+
+
+class DiffusionLightningModule(LightningModule):
+    """Trains a ``Diffusion``, or anything else that has ``loss(batch, noise) -> (b)``.
+
+    The batches are what the model's ``loss`` takes. It owns, through the model, the buffers of the
+    schedule and the network.
+
+    Args:
+        model: what is trained; ``Diffusion()``, the paper's, if not given.
+        optimizer: ``muon`` for weights that are matrices, with Adam for the rest; or ``adam`` for
+            all, as in the paper.
+        lr: learning rate, which falls in a straight line to zero at the end of the run.
+        warmup_steps: optimizer steps over which it first rises from zero to that line.
+        grid_every_n_epochs: epochs from one grid of samples to the next; the last one has one.
+
+    Raises:
+        ValueError: if an argument is out of range.
+        TypeError: if the model could not be built again from its attributes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        optimizer: Literal["adam", "muon"] = "muon",
+        lr: float = 1e-3,
+        warmup_steps: int = 100,
+        grid_every_n_epochs: int = 1,
+    ) -> None:
+        super().__init__()
+        if not 0 < lr <= torch.finfo(torch.float32).max:
+            raise ValueError(f"lr must be above 0 and a finite float32, got {lr}")
+        if warmup_steps < 1 or grid_every_n_epochs < 1:
+            raise ValueError("warmup_steps and grid_every_n_epochs must be at least 1")
+        self.model: Any = Diffusion() if model is None else model
+        self.diffuses = isinstance(self.model, Diffusion)  # with time steps and samples
+        self.optimizer = optimizer
+        self.lr = lr
+        self.warmup_steps = warmup_steps
+        self.grid_every_n_epochs = grid_every_n_epochs
+        self.grid_path, self.grid_step = None, -1
+        instantiator = {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
+        self.save_hyperparameters(instantiator | config_of(self)["init_args"])
+
+    def setup(self, stage: str) -> None:
+        """Refuse precisions that would spoil the schedule, and data that the model is not for."""
+        check_precision(self.trainer.precision)
+        data = getattr(self.trainer, "datamodule", None)
+        if stage != "predict" and self.diffuses and isinstance(data, ArrayDataModule):
+            check_data(self.model, data.raw_shape, len(data.class_names))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Algorithm 1 of Ho et al. 2020: the loss of noised data, to take a gradient step on."""
+        losses = self.model.loss(batch, self.batch_noise(size_of(batch)))
+        loss = losses.mean()
+        self.log("train/loss", loss, batch_size=len(losses))
+        if batch_idx % BAR_EVERY == 0:
+            self.log("loss", loss.detach().cpu(), prog_bar=True, logger=False)
+        return {"loss": loss, "loss_of_each": losses.detach()}
+
+    def batch_noise(self, size: int, batches: int | None = None) -> BatchNoise:
+        """All that is random in the batches of all processes: the run's ``batches``-th, or this one.
+
+        Each has a seed of its own, also after a stop.
+        """
+        seed = hash((torch.initial_seed(), batches or batches_begun(self.trainer)))
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return BatchNoise(generator, size, self.global_rank, self.trainer.world_size)
+
+    def epoch_and_batch(self) -> tuple[int, int]:
+        """The epoch to train, and how many of its batches have been trained: data go on there."""
+        return epoch_and_batch(self.trainer)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer, and a linear rise of the learning rate to its linear fall to zero."""
+        if self.optimizer == "muon":
+            optimizer = Muon(self.model, self.lr)
+        else:
+            optimizer = torch.optim.Adam(self.model.parameters(), self.lr, betas=(0.9, 0.99))
+        # A lambda, because checkpoints would pickle a method.
+        scheduler = LambdaLR(optimizer, lambda step: self.lr_factor(step))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def lr_factor(self, step: int) -> float:
+        """The learning rate of an optimizer step, as a part of ``lr``."""
+        if step == 0:  # asked before the Trainer may look at the data
+            return 1 / self.warmup_steps
+        steps = self.trainer.estimated_stepping_batches  # infinite if there is no end
+        return min((step + 1) / self.warmup_steps, max(1 - step / max(steps, 1), 0))
+
+    def on_train_start(self) -> None:
+        """Go on from a checkpoint with this run's learning rate and length, not with its own."""
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
+        for group in scheduler.optimizer.param_groups:
+            group["lr"] = self.lr * self.lr_factor(self.global_step)
+
+    def on_fit_start(self) -> None:
+        """Open this run's row in TensorBoard's HPARAMS tab, to be filled; lay out its curves."""
+        open_hparams(self.trainer, self.hparams)
+
+    def on_train_end(self) -> None:
+        """Draw the last grid, if the run's end did not fall on one."""
+        self.draw_grid()
+
+    def evaluation_noise(self, batch: Batch) -> SampleNoise:
+        """The noise of each sample's own, whatever the batch."""
+        places = places_of(batch, self.counted, self.global_rank, self.trainer.world_size)
+        self.counted += len(places)
+        return SampleNoise(EVALUATION_SEED, places)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start anew: the count of the samples, and the loss by time step."""
+        self.counted = 0
+        self.by_time = LossByTime(self.model.schedule.T).to(self.device) if self.diffuses else None
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss, which depends on the weights alone."""
+        noise = self.evaluation_noise(batch)
+        losses = self.model.loss(batch, noise)
+        metrics = {"val/loss": losses.mean(), "hp/val_loss": losses.mean()}
+        self.log_dict(metrics, batch_size=len(losses), sync_dist=True)
+        if self.by_time is not None:
+            self.by_time.update(losses, UniformTimes().draw(self.model.schedule, noise))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss by time step; draw a grid of samples, in the epochs that ask for one."""
+        if self.by_time is not None:
+            for name, loss in self.by_time.compute().items():
+                self.log(f"val_by_time/{name}", loss)
+        due = (self.current_epoch + 1) % self.grid_every_n_epochs == 0
+        if due and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.draw_grid()
+
+    def draw_grid(self) -> None:
+        """Draw samples of the current weights, once, for TensorBoard and as a PNG."""
+        if self.diffuses and self.grid_step != self.global_step:
+            self.grid_step = self.global_step
+            self.grid_path = draw_grid(self.trainer, self.model, EVALUATION_SEED) or self.grid_path
+
+    def on_test_epoch_start(self) -> None:
+        """Start anew: the count of the samples, and the bound, where the medium has one."""
+        self.counted, self.bound = 0, None
+        if self.diffuses and self.model.medium.has_decoder:
+            self.bound = VariationalBound(self.model.schedule.T).to(self.device)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss on the test samples, and estimate their variational bound."""
+        noise = self.evaluation_noise(batch)
+        losses = self.model.loss(batch, noise)
+        self.log("test/loss", losses.mean(), batch_size=len(losses), sync_dist=True)
+        if self.bound is not None:
+            x0, condition = self.model.clean(batch)
+            denoise = self.model.denoiser(condition, guidance=1.0)
+            decoder = self.model.medium.log_likelihood
+            self.bound.update(estimate_bound(denoise, x0, noise.indices, decoder, EVALUATION_SEED))
+
+    def on_test_epoch_end(self) -> None:
+        """Log the bound in bits per dimension, and plot its terms over t."""
+        if self.bound is not None:
+            figures, terms = self.bound.compute()
+            self.log_dict({f"test/{n}": figure for n, figure in figures.items()}, sync_dist=True)
+            show_bound(self.logger, terms)
+
+    def predict_step(self, index: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Generate the samples of this ``index`` (b), with the seed of ``seed_everything``."""
+        indices, seed = index.tolist(), torch.initial_seed()
+        x0 = self.model.sample(indices=indices, seed=seed, progress=shows_progress(self.trainer))
+        return {"index": index.cpu(), **self.model.arrays(x0, indices)}

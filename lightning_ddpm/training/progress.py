@@ -1,0 +1,87 @@
+"""Where the Trainer stands: the private names of Lightning, each behind what it means.
+
+Tried on lightning 2.6.6; ``tests/test_progress.py`` fails where another version moves them.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.loops.loop import _Loop
+
+
+def batches_begun(trainer: Trainer) -> int:
+    """How many training batches the run has begun, the present one included, also after a stop."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def epoch_and_batch(trainer: Trainer) -> tuple[int, int]:
+    """The epoch to train, and how many of its batches have been trained, also after a stop.
+
+    To be asked before the epoch, by workers too, which fetch before Lightning has gone on to the
+    next one.
+    """
+    loop: Any = trainer.fit_loop
+    batches = loop.epoch_loop.batch_progress
+    return loop.epoch_progress.current.processed, (
+        0 if batches.is_last_batch else batches.current.ready
+    )
+
+
+def can_stop(trainer: Trainer) -> bool:
+    """Whether a run that is saved after this batch goes on exactly: not before validation."""
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    return not (
+        loop._should_accumulate()
+        or loop.batch_progress.is_last_batch
+        or loop._should_check_val_fx(fetcher)
+    )
+
+
+def leave_finished_epoch(trainer: Trainer) -> None:
+    """Go on with the next epoch, if the run was saved at the end of one.
+
+    With ``max_steps``, Lightning would go through the end of the epoch a second time.
+    """
+    loop: Any = trainer.fit_loop
+    epochs = loop.epoch_progress.current
+    if loop.restarting and epochs.processed > epochs.completed:
+        epochs.completed = epochs.processed
+        _Loop.restarting.__set__(loop, False)
+        loop.reset_restart_stage()
+
+
+@contextmanager
+def epoch_as_it_is(trainer: Trainer) -> Iterator[None]:
+    """Within, an epoch that is cut short by the end of the run has not been processed."""
+    loop: Any = trainer.fit_loop
+    cut_short = not loop.epoch_loop.batch_progress.is_last_batch
+    loop.epoch_progress.current.processed -= cut_short
+    yield
+    loop.epoch_progress.current.processed += cut_short
+
+
+def log_train_step(trainer: Trainer) -> None:
+    """Log what this step has given, now: curves must reach as far as the checkpoint."""
+    connector = trainer._logger_connector
+    if connector._first_loop_iter is not None:  # within an epoch
+        connector.update_train_step_metrics()
+
+
+def steps_logged(saved: Mapping[str, Any]) -> int:
+    """How many steps the curves of a checkpoint's run have; the rest was logged after it.
+
+    The grid at the end of an epoch is logged one step after its curves.
+    """
+    batches = saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    return saved["global_step"] + batches["is_last_batch"]
+
+
+def is_whole(saved: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint has all that a run needs to go on."""
+    try:
+        return steps_logged(saved) >= 0 and {"optimizer_states", "lr_schedulers"} <= set(saved)
+    except (KeyError, TypeError):
+        return False

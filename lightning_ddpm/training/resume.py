@@ -1,0 +1,112 @@
+"""The last state of a run, from which it goes on as if it had never stopped."""
+
+import io
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from lightning_ddpm.files import replacing
+from lightning_ddpm.training.progress import (
+    can_stop,
+    epoch_as_it_is,
+    leave_finished_epoch,
+    log_train_step,
+)
+
+CHECK_EVERY = 10  # batches: a GPU must be waited for, and other processes asked
+SAVE = 1  # what a process may ask of all, beside SIGINT (2) and SIGTERM (15)
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, and says which one could not be written."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write beside ``path``, then rename. Raises OSError, and leaves what was there."""
+        content, path = io.BytesIO(), Path(path)
+        torch.save(checkpoint, content)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())  # before the rename, also if the power fails
+        except OSError as error:
+            raise OSError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps ``last.ckpt``, and stops the run in good order.
+
+    It is saved between two batches, at the end of each epoch, and on SIGINT or SIGTERM, after which
+    the process exits with 130 or 143; a second signal does not wait. All processes do so together.
+
+    Args:
+        every_n_seconds: from one save to the next.
+
+    Raises:
+        ValueError: if ``every_n_seconds`` is below 0.
+        OSError: in training, if the file cannot be written; the one before it is kept.
+    """
+
+    def __init__(self, every_n_seconds: float = 30.0) -> None:
+        if not every_n_seconds >= 0:
+            raise ValueError(f"every_n_seconds must be at least 0, got {every_n_seconds}")
+        self.every_n_seconds = every_n_seconds
+        self.path: Path | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, and listen for signals."""
+        folder = trainer.log_dir  # collective: asked for on every process
+        self.path = None if folder is None else Path(folder) / "checkpoints" / "last.ckpt"
+        self.saved_at, self.signal, self.batches = time.monotonic(), 0, 0
+        leave_finished_epoch(trainer)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.on_signal)
+
+    def on_signal(self, number: int, frame: Any) -> None:
+        """Wait for the end of the step; exit at once if asked again."""
+        if self.signal:
+            sys.exit(128 + number)
+        self.signal = number
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time, where a run can go on exactly."""
+        self.batches += 1
+        if self.batches >= CHECK_EVERY and can_stop(trainer):
+            late = time.monotonic() - self.saved_at >= self.every_n_seconds
+            self.check(trainer, SAVE if late and trainer.is_global_zero else 0)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save."""
+        with epoch_as_it_is(trainer):
+            self.check(trainer, SAVE)
+
+    def check(self, trainer: Trainer, request: int) -> None:
+        """Save or stop, if any process asks for it."""
+        asked = torch.tensor(self.signal or request, device=trainer.strategy.root_device)
+        asked, self.batches = int(trainer.strategy.reduce(asked, reduce_op="max")), 0
+        if asked and self.path:
+            log_train_step(trainer)
+            if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+                trainer.logger.experiment.flush()
+            trainer.save_checkpoint(self.path, weights_only=False)
+            self.saved_at = time.monotonic()
+        if asked > SAVE:
+            if self.path and trainer.is_global_zero:
+                step = trainer.global_step
+                print(f"\nstopped:     {self.path} has step {step}; go on with --resume")
+            # Lightning kills a process whose children exit with anything but 0.
+            raise SystemExit(128 + asked if trainer.is_global_zero else 0)
