@@ -8,7 +8,6 @@ from lightning_ddpm.denoiser import Predict, for_each
 from lightning_ddpm.networks import Network
 from lightning_ddpm.shapes import Condition, Output, Samples, TimeSteps, expand_like
 
-
 GUIDANCE = 2.0  # the scale, where none is asked for
 
 

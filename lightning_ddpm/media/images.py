@@ -75,7 +75,7 @@ class Images(Medium):
         return [*written, folder / "grid.png"]
 
     def write_film(self, film: UInt8[Tensor, "n frames c h w"], folder: Path) -> list[Path]:
-        """Write an animation of all, ``trajectory.gif``, and a strip of four, ``trajectory.png``."""
+        """Write an animation, ``trajectory.gif``, and a strip of the first, ``trajectory.png``."""
         gif, strip = film_paths(folder)
         write_gif([image_grid(frame) for frame in film.unbind(1)], gif)
         spaced = torch.linspace(0, film.shape[1] - 1, min(STRIP_FRAMES, film.shape[1])).round()

@@ -24,7 +24,7 @@ class Network(nn.Module, ABC):
 
     weak_dropout: float = 0.0
     """The part of the training samples that train the network's weaker self, which guidance pushes
-    away from. If above 0, ``forward`` also takes ``weak`` (b): which samples are predicted by it."""
+    away from. If above 0, ``forward`` also takes ``weak`` (b): those that are predicted by it."""
 
     @abstractmethod
     def forward(self, x_t: Samples, t: TimeSteps, condition: Condition | None = None) -> Output:

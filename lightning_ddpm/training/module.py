@@ -85,7 +85,7 @@ class DiffusionLightningModule(LightningModule):
         return {"loss": loss, "loss_of_each": losses.detach()}
 
     def batch_noise(self, size: int, batches: int | None = None) -> BatchNoise:
-        """All that is random in the batches of all processes: the run's ``batches``-th, or this one.
+        """All that is random in a batch of all processes: the run's ``batches``-th, or this one.
 
         Each has a seed of its own, also after a stop.
         """

@@ -35,7 +35,7 @@ def check_precision(precision: str | None) -> None:
 
 
 def check_devices(trainer: Trainer, samples: int | None = None) -> None:
-    """Raise ValueError if there are more processes than cores of a CPU, or than samples for them."""
+    """Raise ValueError if there are more processes than a CPU has cores, or than samples."""
     cores = os.cpu_count() or 1
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         raise ValueError(f"devices {trainer.num_devices} exceeds the {cores} cores of this CPU")
