@@ -1,7 +1,7 @@
 """From a noisy sample to the clean one: all that a sampler sees of the model."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -27,6 +27,7 @@ class Prediction(NamedTuple):
     large: Factors | Samples
 
 
+@runtime_checkable
 class Predict(Protocol):
     """A network with all but x_t and t given: what a ``Denoiser`` reads and guidance changes."""
 
@@ -35,6 +36,7 @@ class Predict(Protocol):
         ...
 
 
+@runtime_checkable
 class Denoise(Protocol):
     """Reads the clean sample and the noise in a noisy one; it carries the forward process."""
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from lightning import Trainer
 
-from lightning_ddpm import data
 from lightning_ddpm.cli.recipes import groups, recipes_of
 from lightning_ddpm.configs import named, recipe_path
+from lightning_ddpm.data import MNISTDataModule
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.training import DiffusionLightningModule, SampleWriter
 
@@ -17,7 +17,7 @@ PARTS = ("network", "schedule", "target", "sampler", "weighting", "time_sampler"
 SWITCHES = ("--samples.png", "--samples.trajectory", "--json")
 
 
-def short_flags(data_class: Any = data.MNISTDataModule) -> dict[str, str]:
+def short_flags(data_class: Any = MNISTDataModule) -> dict[str, str]:
     """The full name of every flag that may be shortened, from the signatures that take them."""
     owners = {
         "trainer": Trainer,
@@ -37,10 +37,10 @@ def class_named(path: Any) -> Any:
     """The data module of this path, or of this name in the package; MNIST's if there is none."""
     module, _, name = str(path).rpartition(".")
     try:
-        found = getattr(import_module(module) if module else data, name)
+        found = getattr(import_module(module or "lightning_ddpm.data"), name)
     except Exception:  # the parser says what is wrong
         found = None
-    return found if inspect.isclass(found) else data.MNISTDataModule
+    return found if inspect.isclass(found) else MNISTDataModule
 
 
 def expand(arguments: list[str], saved: Iterable[Any] = ()) -> list[str]:

@@ -107,7 +107,7 @@ class UNet(Network):
         divisor = 2 ** len(self.down)
         if x_t.ndim != 2 + self.dims or any(size % divisor for size in x_t.shape[2:]):
             raise ValueError(
-                f"UNet with {len(self.channels)} levels needs a shape with {self.dims} spatial axes "
+                f"UNet with {len(self.channels)} levels needs {self.dims} spatial axes "
                 f"(dims), each divisible by {divisor}, got {tuple(x_t.shape[1:])}"
             )
         embedding = self.embedding(t)
