@@ -23,7 +23,7 @@ Mask = Bool[Tensor, " b"]
 
 
 def expand_like(
-    values: Shaped[Tensor, ""] | Shaped[Tensor, " b"], x: Shaped[Tensor, "b ..."]
+    values: Shaped[Tensor, ""] | Shaped[Tensor, " b"], x: Shaped[Tensor, "..."]
 ) -> Shaped[Tensor, "..."]:
     """Append unit axes to ``values`` (b), so that it broadcasts over ``x`` (b, c, *spatial).
 
