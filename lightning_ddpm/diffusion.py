@@ -28,7 +28,7 @@ from lightning_ddpm.parts import check
 from lightning_ddpm.samplers import Ancestral, Sampler
 from lightning_ddpm.samplers.parts import batch_size, in_parts
 from lightning_ddpm.schedule import LinearSchedule, NoiseSchedule
-from lightning_ddpm.shapes import Condition, PerSample, Samples, TimeSteps, expand_like
+from lightning_ddpm.shapes import MNIST_SHAPE, Condition, PerSample, Samples, TimeSteps, expand_like
 
 HYBRID_WEIGHT = 0.001  # of the bound beside the squared error, where the variance is learned
 
@@ -48,7 +48,7 @@ class Diffusion(nn.Module):
         time_sampler: which time steps it is trained at; ``UniformTimes()`` if not given.
         variance: of the reverse process: ``small``, ``large`` or ``learned``, see ``Variance``.
         medium: what the data are; ``Images()`` if not given.
-        shape: of a sample x0: channels, height and width of an image.
+        shape: of a sample x0, channels first; the data's in a recipe, and MNIST's in Python.
         labels: the classes that samples show in turn; all of them if not given.
         condition_dropout: the part of the training samples that go without their condition.
         guidance: scale of guidance, away from the network without condition or, if it has none,
@@ -70,7 +70,7 @@ class Diffusion(nn.Module):
         time_sampler: TimeSampler | None = None,
         variance: Variance = "small",
         medium: Medium | None = None,
-        shape: Sequence[int] | None = (1, 28, 28),
+        shape: Sequence[int] | None = None,
         labels: Sequence[int] | None = None,
         condition_dropout: float = 0.1,
         guidance: float | None = None,
@@ -85,7 +85,7 @@ class Diffusion(nn.Module):
         self.time_sampler = time_sampler or UniformTimes()
         self.variance: Variance = variance
         self.medium = medium or Images()
-        self.shape = tuple(shape or ())
+        self.shape = tuple(MNIST_SHAPE if shape is None else shape)
         self.labels = labels
         self.condition_dropout = condition_dropout
         self.guidance = guidance

@@ -11,6 +11,9 @@ of each sample: labels (b), a prompt (b, n), an embedding (b, d).
 from jaxtyping import Bool, Float, Num, Shaped
 from torch import Tensor
 
+MNIST_SHAPE = (1, 28, 28)
+"""What a sample is like where nothing says otherwise: channels, height and width."""
+
 Samples = Float[Tensor, "b c *spatial"]
 Output = Float[Tensor, "b c_out *spatial"]
 Scalar = Float[Tensor, ""]

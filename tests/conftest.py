@@ -14,6 +14,9 @@ from types import ModuleType
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch: each of two processes has a core
+
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
 install_import_hook("lightning_ddpm", "conftest.checked")
 
@@ -39,6 +42,18 @@ def concrete_classes(package: ModuleType, base: type) -> list[type]:
         if inspect.isclass(cls) and issubclass(cls, base) and not inspect.isabstract(cls)
         if cls.__module__ == name
     ]
+
+
+PROCESSES = ("test_resume", "test_faults", "test_nodes", "test_ddp", "test_browser")
+"""Files that start processes, which share the cores with one other test at most."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist, a file goes to one worker, for its fixtures; these first, one by one."""
+    items.sort(key=lambda item: item.path.stem not in PROCESSES)
+    for item in items:
+        name = "processes" if item.path.stem in PROCESSES else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")

@@ -8,24 +8,30 @@ import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.callbacks import EMA
+from lightning_ddpm import Diffusion, DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.networks import MLP
 from lightning_ddpm.samplers import Ancestral
+from lightning_ddpm.training import EMA
 
 
 class Notes(Callback):
-    """Writes the indices, the noise and the last weights of this process."""
+    """Writes the indices, the time steps, the losses and the last weights of this process."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.indices = folder, []
+        self.folder, self.indices, self.times = folder, [], []
+
+    def on_fit_start(self, trainer, pl_module) -> None:
+        loss = pl_module.model.denoising_loss
+        pl_module.model.denoising_loss = lambda x0, t, *rest: (
+            self.times.append(t) or loss(x0, t, *rest)
+        )
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.indices.append(batch["index"])
 
     def on_train_batch_end(self, trainer, pl_module, outputs: Any, batch, batch_idx) -> None:
         if batch_idx == 0:
-            self.t, self.loss_of_each = outputs["t"], outputs["loss_of_each"].detach()
+            self.t, self.loss_of_each = self.times[-1], outputs["loss_of_each"]
 
     def on_train_end(self, trainer, pl_module) -> None:
         notes = {
@@ -34,18 +40,26 @@ class Notes(Callback):
             "loss_of_each": self.loss_of_each,
             "weights": torch.nn.utils.parameters_to_vector(pl_module.parameters()),
             "val_loss": trainer.callback_metrics["val/loss"],
+            "figures": judged(trainer.global_rank, trainer.world_size),
         }
         torch.save(notes, self.folder / f"rank{trainer.global_rank}.pt")
 
 
-if __name__ == "__main__":
-    folder, source, processes = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+def judged(rank: int, processes: int) -> dict[str, float]:
+    """The figures of 101 test images, of which this process adds its share."""
+    judge: Any = MNISTDataModule(source="packaged").judge()
+    images, labels = judge.test
+    return judge.score(images[:101], labels[:101], rank, processes)
+
+
+def fit(folder: Path, source: str, processes: int) -> None:
+    """Train, validate and judge on so many processes."""
     seed_everything(0)
     torch.set_num_threads(1)
     trainer = Trainer(
         accelerator="cpu",
         devices=processes,
-        strategy="ddp",
+        strategy="ddp" if processes > 1 else "auto",
         max_epochs=1,
         limit_train_batches=20,
         num_sanity_val_steps=0,
@@ -53,5 +67,10 @@ if __name__ == "__main__":
         logger=False,
         callbacks=[EMA(), Notes(folder), ModelCheckpoint(folder, "last")],
     )
-    model = DiffusionLightningModule(MLP(hidden=32), sampler=Ancestral(2))
-    trainer.fit(model, MNISTDataModule(source=source, batch_size=100 // processes))
+    model = Diffusion(MLP(hidden=32), sampler=Ancestral(2))
+    data = MNISTDataModule(source=source, batch_size=100 // processes)
+    trainer.fit(DiffusionLightningModule(model), data)
+
+
+if __name__ == "__main__":
+    fit(Path(sys.argv[1]), sys.argv[2], processes=2)

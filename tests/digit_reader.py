@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_ddpm.data.base import ImageDataset
+from lightning_ddpm.data import ArrayDataset
 
 
-def trained_reader(train: ImageDataset, epochs: int = 2) -> nn.Module:
+def trained_reader(train: ArrayDataset, epochs: int = 2) -> nn.Module:
     """A small convolutional network, trained on real digits."""
     reader = nn.Sequential(
         *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
@@ -17,7 +17,7 @@ def trained_reader(train: ImageDataset, epochs: int = 2) -> nn.Module:
     optimizer = torch.optim.Adam(reader.parameters(), 2e-3)
     for _ in range(epochs):
         for index in torch.randperm(len(train)).split(128):
-            loss = F.cross_entropy(reader(train.images[index] / 255), train.labels[index])
+            loss = F.cross_entropy(reader(train.x0[index] / 255), train.condition[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -143,7 +143,7 @@ def test_curves_that_are_read_together_are_together(show) -> None:
 def test_hyper_parameters_have_their_row_and_result(show, folder: Path) -> None:
     last = events(folder).Scalars("hp/val_loss")[-1]
     text = show("hparams", "version_0", "batch_size", "64.000", f"{last.value:.5g}")
-    assert "network/init_args/weak_dropout" in text.splitlines()
+    assert "model/init_args/network/init_args/weak_dropout" in text.splitlines()
 
 
 def test_text_is_the_whole_configuration(show) -> None:

@@ -2,18 +2,19 @@
 
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 from statistics import NormalDist
 
 import pytest
 import torch
 from conftest import SOURCE
+from test_data import write_idx_files
+from tiny import error_of
 
-from lightning_ddpm import DiffusionLightningModule
-from lightning_ddpm.classify import denoising_errors, detection
-from lightning_ddpm.networks import Network
+from lightning_ddpm import Diffusion
+from lightning_ddpm.checkpoints import write_weights
+from lightning_ddpm.classification import denoising_errors, detection
+from lightning_ddpm.networks import Network, UNet
 from lightning_ddpm.schedule import LinearSchedule
 from lightning_ddpm.shapes import expand_like
 
@@ -21,22 +22,22 @@ from lightning_ddpm.shapes import expand_like
 class IdealNoise(Network):
     """The noise in x_t, for images that are one grey level all over: that of their class."""
 
-    num_classes = 3
+    conditional, num_classes = True, 3
 
     def __init__(self) -> None:
         super().__init__()
         self.level = torch.tensor([0.0, -0.5, 0.0, 0.5])  # the first for no label
         self.schedule = LinearSchedule()
 
-    def forward(self, x_t, t, label=None) -> torch.Tensor:
-        label = torch.full_like(t, -1) if label is None else label
+    def forward(self, x_t, t, condition=None) -> torch.Tensor:
+        label = torch.full_like(t, -1) if condition is None else condition
         alpha, sigma = (expand_like(f, x_t) for f in self.schedule.alpha_sigma(t))
         return (x_t - alpha * expand_like(self.level[label + 1], x_t)) / sigma
 
 
 def test_errors_are_least_under_the_true_label() -> None:
     # Oracle: with the wrong level the noise is wrong by alpha / sigma times the difference.
-    model = DiffusionLightningModule(IdealNoise())
+    model = Diffusion(IdealNoise())
     labels = torch.tensor([0, 1, 2, 2, 0])
     x0 = model.network.level[labels + 1].reshape(5, 1, 1, 1).expand(5, 1, 28, 28).contiguous()
     errors = denoising_errors(model, x0, torch.arange(5), [0, 1, 2], draws=4)
@@ -54,17 +55,27 @@ def test_detection_of_two_gaussians() -> None:
     assert detection(inside, outside) == pytest.approx(expected, abs=0.01)
 
 
-def test_command_line(call_main, tmp_path: Path) -> None:
+def test_command_line(call_main, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_ddpm.data.mnist.download", lambda *_: "there is no network")
     options = ("--model.network.init_args.channels", "[8,8]", "--steps", 2, "--source", SOURCE)
     call_main("--config", "conditional", *options, "--max_steps", 2, "--limit_val_batches", 1)
-    checkpoint = next(tmp_path.rglob("last.ckpt"))
-    command = [sys.executable, "-m", "lightning_ddpm.classify", "--ckpt_path", str(checkpoint)]
-    options = ["--num_images", "20", "--draws", "2"]
-    missing = ["--fashion_dir", str(tmp_path)]
-    result = subprocess.run(
-        [*command, *options, *missing], capture_output=True, text=True, check=False
-    )
-    assert re.search(r"classifier accuracy: \d+\.\d% of 20 test images", result.stdout)
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("error: ")
-    assert "FashionMNIST" in result.stderr.splitlines()[-1]
+    words = ("classify", "--ckpt_path", next(tmp_path.rglob("last.ckpt")), "--fashion_dir", ".")
+    words += ("--num_images", 20, "--draws", 2)
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        call_main(*words)
+    assert re.match(r"classifier accuracy: \d+\.\d% of 20 test images\n", capfd.readouterr().out)
+    assert re.match(r"error: .*FashionMNIST.*there is no network", exit_.value.code)
+    write_idx_files(tmp_path / "FashionMNIST" / "raw")  # blank images
+    call_main(*words)
+    assert re.search(r"\nMNIST against Fashion-MNIST: AUROC [01]\.\d{4}\n", capfd.readouterr().out)
+
+
+def test_other_images_are_refused(call_main, tmp_path: Path, capfd) -> None:
+    model = Diffusion(UNet(in_channels=3, channels=(8, 8)), shape=(3, 8, 8))
+    write_weights(model, tmp_path / "a.safetensors")
+    words = ("classify", "--ckpt_path", "a.safetensors")
+    code, line = error_of(capfd, lambda: call_main(*words))
+    assert (code, line) == (1, "error: a.safetensors is of samples of shape (3, 8, 8)")
+    code, line = error_of(capfd, lambda: call_main(*words, "--draws", 0))
+    assert (code, line) == (2, "error: --num_images and --draws must be at least 1")

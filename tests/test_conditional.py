@@ -10,9 +10,9 @@ import torch
 from conftest import FULL_MNIST
 from digit_reader import share_read_as, trained_reader
 
-from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm import Diffusion, MNISTDataModule, load_model
 from lightning_ddpm.editing import interpolate, invert
-from lightning_ddpm.images import to_uint8
+from lightning_ddpm.media.images import from_uint8, to_uint8
 from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.samplers import DDIM
 
@@ -43,7 +43,7 @@ def test_nineteen_in_twenty_digits_are_read_as_their_label(
 ) -> None:
     reader = trained_reader(test_digits.splits["train"])
     test = test_digits.load_splits("test")["test"]
-    real = share_read_as(reader, test.images, test.labels)
+    real = share_read_as(reader, test.x0, test.condition)
     options = ("--guidance", 2, "--sampler", "DPMSolver", "--steps", 20, "--num_samples", 1000)
     train_py("predict", "--ckpt_path", checkpoint, *options)
     samples = np.load(tmp_path / "samples" / "samples.npz")
@@ -70,11 +70,10 @@ def inverted(request: pytest.FixtureRequest, test_digits: MNISTDataModule) -> Ca
     """The model of a recipe, real digits, and what it inverts them to."""
 
     @cache
-    def inverted_by(recipe: str) -> tuple[DiffusionLightningModule, torch.Tensor, torch.Tensor]:
-        path = request.getfixturevalue(recipe)
-        model = DiffusionLightningModule.load_from_checkpoint(path, weights_only=True)
-        batch = test_digits.splits["val"].images[:16].float() / 127.5 - 1
-        return model, batch, invert(model.denoiser(), model.schedule, batch, steps=100)
+    def inverted_by(recipe: str) -> tuple[Diffusion, torch.Tensor, torch.Tensor]:
+        model = load_model(request.getfixturevalue(recipe))
+        batch = from_uint8(test_digits.splits["val"].x0[:16])
+        return model, batch, invert(model.denoiser(), batch, steps=100)
 
     return inverted_by
 
@@ -83,12 +82,12 @@ def inverted(request: pytest.FixtureRequest, test_digits: MNISTDataModule) -> Ca
 def test_inversion_reconstructs_real_digits(recipe: str, inverted: Callable) -> None:
     model, batch, x_T = inverted(recipe)
     denoise, noise = model.denoiser(), SampleNoise(0, range(16))
-    again = DDIM(100).sample(denoise, model.schedule, x_T, noise)
+    again = DDIM(100).sample(denoise, x_T, noise)
     error = (again - batch).square().mean().sqrt().item()
     print(f"root mean square error of the reconstruction: {error:.4f} of a range of 2")
     assert error < 0.01
     start, end = batch[:4], batch[4:8]
-    first, middle, last = interpolate(denoise, model.schedule, start, end, [0.0, 0.5, 1.0], 50)
+    first, middle, last = interpolate(denoise, start, end, [0.0, 0.5, 1.0], 50)
     assert (first - start).square().mean().sqrt() < 0.02
     assert (last - end).square().mean().sqrt() < 0.02
     assert min((middle - start).abs().mean(), (middle - end).abs().mean()) > 0.05
@@ -114,7 +113,8 @@ def test_inverted_real_digits_have_the_noise_of_pure_noise(recipe: str, inverted
 
 
 def test_a_trained_model_samples_the_same_in_any_batch(checkpoint: Path) -> None:
-    model = DiffusionLightningModule.load_from_checkpoint(checkpoint, weights_only=True)
+    model = load_model(checkpoint)
     together = to_uint8(model.sample(10, seed=5, progress=False)).int()
-    alone = [to_uint8(model.sample([i], seed=5, progress=False)).int() for i in (0, 3, 9)]
+    alone = [model.sample(indices=[i], seed=5, progress=False) for i in (0, 3, 9)]
+    alone = [to_uint8(image).int() for image in alone]
     assert (together[[0, 3, 9]] - torch.cat(alone)).abs().max() <= 1

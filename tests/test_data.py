@@ -40,23 +40,23 @@ def test_splits_share_out_the_official_training_images(digits: MNISTDataModule) 
     if SOURCE == "mnist":
         official = datasets.MNIST(FULL_MNIST)
         assert (len(train), len(val)) == (55_000, 5_000)
-        assert count(torch.cat([train.images, val.images])) == count(official.data)
+        assert count(torch.cat([train.x0, val.x0])) == count(official.data)
     else:
         assert (len(train), len(val)) == (4_000, 500)
-        everything = count(packaged_digits().images)
-        assert count(torch.cat([train.images, val.images])) < everything
+        everything = count(packaged_digits().x0)
+        assert count(torch.cat([train.x0, val.x0])) < everything
     assert set(digits.splits) == {"train", "val"}
 
 
 def test_every_image_keeps_its_label(digits: MNISTDataModule) -> None:
     official = datasets.MNIST(FULL_MNIST) if FULL_MNIST else None
-    images = official.data if official else packaged_digits().images
-    labels = official.targets if official else packaged_digits().labels
+    images = official.data if official else packaged_digits().x0
+    labels = official.targets if official else packaged_digits().condition
     label_of = {i.numpy().tobytes(): int(c) for i, c in zip(images, labels, strict=True)}
     train = digits.splits["train"]
     wrong = sum(
         label_of[image.numpy().tobytes()] != int(label)
-        for image, label in zip(train.images, train.labels, strict=True)
+        for image, label in zip(train.x0, train.condition, strict=True)
     )
     assert wrong == 0
 
@@ -65,7 +65,7 @@ def test_split_is_the_same_every_time(digits: MNISTDataModule) -> None:
     torch.manual_seed(123)
     again = MNISTDataModule(source=SOURCE)
     again.setup("fit")
-    assert torch.equal(again.splits["val"].images, digits.splits["val"].images)
+    assert torch.equal(again.splits["val"].x0, digits.splits["val"].x0)
 
 
 def test_test_split_is_read_for_test_only() -> None:
@@ -74,29 +74,27 @@ def test_test_split_is_read_for_test_only() -> None:
     assert set(data.splits) == {"test"}
     test = data.splits["test"]
     if SOURCE == "mnist":
-        assert torch.equal(test.images[:, 0], datasets.MNIST(FULL_MNIST, train=False).data)
+        assert torch.equal(test.x0[:, 0], datasets.MNIST(FULL_MNIST, train=False).data)
     else:
         assert len(test) == 500
 
 
 def test_packaged_digits_are_balanced_and_real() -> None:
     digits = packaged_digits()
-    assert torch.bincount(digits.labels).tolist() == [500] * 10
+    assert torch.bincount(digits.condition).tolist() == [500] * 10
     if FULL_MNIST:
         parts = [datasets.MNIST(FULL_MNIST, train=train).data for train in (True, False)]
-        assert not count(digits.images) - count(torch.cat(parts))
+        assert not count(digits.x0) - count(torch.cat(parts))
 
 
 def test_batches(digits: MNISTDataModule) -> None:
     batches = list(digits.val_dataloader())
     index = torch.cat([batch["index"] for batch in batches])
     assert torch.equal(index, torch.arange(len(digits.splits["val"])))
-    raw = batches[1]
-    assert raw["image"].dtype == torch.uint8
-    batch = digits.on_after_batch_transfer(raw, 0)
-    assert batch["image"].shape == (32, 1, 28, 28)
-    assert (batch["image"].min().item(), batch["image"].max().item()) == (-1, 1)
-    torch.testing.assert_close((batch["image"] + 1) * 127.5, raw["image"].float())
+    val, batch = digits.splits["val"], batches[1]
+    assert torch.equal(batch["x0"], val.x0[32:64])
+    assert torch.equal(batch["condition"], val.condition[32:64])
+    assert (batch["x0"].dtype, batch["x0"].shape) == (torch.uint8, (32, 1, 28, 28))
 
 
 def test_training_batches_are_shuffled_and_complete() -> None:
@@ -112,7 +110,7 @@ def test_worker_processes_give_the_same_batches(digits: MNISTDataModule, workers
     data = MNISTDataModule(source=SOURCE, batch_size=100, num_workers=workers)
     data.splits = digits.splits
     batches = list(data.val_dataloader())
-    assert torch.equal(torch.cat([b["image"] for b in batches]), digits.splits["val"].images)
+    assert torch.equal(torch.cat([b["x0"] for b in batches]), digits.splits["val"].x0)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -222,7 +220,7 @@ def test_without_a_network_the_packaged_digits_are_used(
         assert not (tmp_path / "data").exists()
 
 
-def test_insisting_on_mnist_names_the_folder_and_the_files(
+def test_asking_for_mnist_alone_names_the_folder_and_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])

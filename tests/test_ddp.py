@@ -1,33 +1,39 @@
 """Two real processes, talking over gloo."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import ddp_fit
 import numpy as np
 import pytest
 import torch
 from conftest import SOURCE
-from lightning import Trainer
+from fits import trainer
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.metrics import Judge
-
-
-def fit(folder: Path, processes: int) -> Path:
-    script = Path(__file__).parent / "ddp_fit.py"
-    command = [sys.executable, script, folder, SOURCE, processes]
-    subprocess.run(list(map(str, command)), check=True, timeout=300)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fit(tmp_path_factory.mktemp("ddp"), 2)
+    """Of a run of two processes."""
+    folder = tmp_path_factory.mktemp("ddp")
+    command = [sys.executable, ddp_fit.__file__, str(folder), SOURCE]
+    subprocess.run(command, check=True, timeout=300)
+    return folder
 
 
-def notes_of(folder: Path, rank: int) -> dict[str, torch.Tensor]:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The notes of a run of one process, this one."""
+    folder, threads = tmp_path_factory.mktemp("alone"), torch.get_num_threads()
+    ddp_fit.fit(folder, SOURCE, processes=1)
+    torch.set_num_threads(threads)
+    return notes_of(folder, 0)
+
+
+def notes_of(folder: Path, rank: int) -> dict[str, Any]:
     return torch.load(folder / f"rank{rank}.pt", weights_only=True)
 
 
@@ -40,8 +46,8 @@ def test_processes_share_the_images_and_agree_on_the_weights(folder: Path) -> No
     assert len(list((folder / "grids").iterdir())) == 1
 
 
-def test_two_processes_train_as_one_with_twice_the_batch(folder: Path, tmp_path: Path) -> None:
-    both, alone = [notes_of(folder, rank) for rank in (0, 1)], notes_of(fit(tmp_path, 1), 0)
+def test_two_processes_train_as_one_with_twice_the_batch(folder: Path, alone) -> None:
+    both = [notes_of(folder, rank) for rank in (0, 1)]
     for name in ("index", "t", "loss_of_each"):  # process r has every second image, from image r on
         together = torch.stack([note[name] for note in both], -1).flatten(-2)
         torch.testing.assert_close(together, alone[name], rtol=1e-5, atol=1e-6)
@@ -49,35 +55,31 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder: Path, tmp_path:
 
 
 def test_two_processes_validate_as_one_does(folder: Path) -> None:
-    model = DiffusionLightningModule.load_from_checkpoint(folder / "last.ckpt", weights_only=True)
-    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=folder)
-    (alone,) = trainer.validate(model, MNISTDataModule(source=SOURCE, batch_size=128))
+    module = DiffusionLightningModule.load_from_checkpoint(folder / "last.ckpt", weights_only=True)
+    data = MNISTDataModule(source=SOURCE, batch_size=128)
+    (logged,) = trainer(folder).validate(module, data, verbose=False)
     for rank in (0, 1):
         assert notes_of(folder, rank)["val_loss"].item() == pytest.approx(
-            alone["val/loss"], rel=1e-5
+            logged["val/loss"], rel=1e-5
         )
 
 
-def test_two_processes_predict_as_one_does(folder: Path, train_py, tmp_path: Path) -> None:
-    def predict(out: str, *options: object) -> np.ndarray:
-        arguments = ("--ckpt_path", folder / "last.ckpt", "--num_samples", 7, "--batch_size", 2)
-        train_py("predict", *arguments, "--accelerator", "cpu", "--outdir", out, *options)
-        return np.load(tmp_path / out / "samples.npz")["images"].astype(int)
+def test_two_processes_judge_as_one_does(folder: Path, alone) -> None:
+    assert alone["figures"]["label_accuracy"] > 0.95
+    for rank in (0, 1):
+        figures = notes_of(folder, rank)["figures"]
+        assert figures == pytest.approx(alone["figures"], rel=1e-4, abs=1e-6)
 
-    one, two = predict("one"), predict("two", "--devices", 2)
+
+def test_two_processes_predict_as_one_does(
+    folder: Path, call_main, train_py, tmp_path: Path
+) -> None:
+    options = ("--ckpt_path", folder / "last.ckpt", "--num_samples", 7, "--batch_size", 2)
+    options += ("--accelerator", "cpu", "--outdir")
+    call_main("predict", *options, "one")
+    train_py("predict", *options, "two", "--devices", 2)
+    one, two = (
+        np.load(tmp_path / out / "samples.npz")["images"].astype(int) for out in ("one", "two")
+    )
     assert one.shape == two.shape == (7, 28, 28)
     assert np.abs(one - two).max() <= 1
-
-
-def test_two_processes_judge_as_one_does(tmp_path: Path) -> None:
-    script = Path(__file__).parent / "ddp_judge.py"
-    processes = [
-        subprocess.Popen([sys.executable, str(script), str(tmp_path), str(rank)]) for rank in (0, 1)
-    ]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    data = MNISTDataModule(source="packaged")
-    test = data.load_splits("test")["test"]
-    alone = Judge(data.load_splits("fit")["train"]).score(test.images[:101], test.labels[:101])
-    for rank in (0, 1):
-        figures = json.loads((tmp_path / f"rank{rank}.json").read_text())
-        assert figures == pytest.approx(alone, rel=1e-4, abs=1e-6)

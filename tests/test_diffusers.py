@@ -7,8 +7,8 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from gaussian import Known
 
-from lightning_ddpm.denoiser import Prediction
 from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver, Sampler
 from lightning_ddpm.schedule import LinearSchedule
@@ -46,20 +46,15 @@ def largest_difference(sampler: Sampler, theirs, v: float = 0, **options) -> flo
     times, state, differences = sampler.timesteps(SCHEDULE), None, []
     assert theirs.timesteps.tolist() == times[:-1]
 
-    def denoise(x_t: torch.Tensor, t: torch.Tensor) -> Prediction:
-        alpha, sigma = (expand_like(value, x_t) for value in SCHEDULE.alpha_sigma(t))
-        x0 = guess(x_t, t)
-        return Prediction(x0, (x_t - alpha * x0) / sigma, torch.full_like(alpha, v))
-
-    for t, s in pairwise(times):
-        t, s = torch.tensor([t, t]), torch.tensor([s, s])
+    denoise = Known(SCHEDULE, guess, v)
+    for t, s in pairwise(map(torch.tensor, times)):
         if isinstance(sampler, Ancestral):
             options["generator"] = torch.Generator().manual_seed(1)
             noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
-        ours, state = sampler.step(denoise, SCHEDULE, x, t, s, state, Given(noise))
-        x = theirs.step(guess(x, t), t[0], x, **options).prev_sample
+        ours, state = sampler.step(denoise, x, t, s, state, Given(noise))
+        x = theirs.step(guess(x, t), t, x, **options).prev_sample
         # With the large variance diffusers adds noise to the last images, if steps span several t.
-        if s[0] >= 0 or v == 0 or sampler.steps == 1000:
+        if s >= 0 or v == 0 or sampler.steps == 1000:
             differences.append(((ours - x).abs() / (1 + x.abs())).max().item())
     assert len(differences) >= len(times) - 2
     return max(differences)

@@ -23,5 +23,5 @@ def test_docstrings_are_pages(tmp_path: Path) -> None:
         assert '<div class="docstring">' in page, name
     front = (tmp_path / "lightning_ddpm.html").read_text()
     assert "owns what the paper speaks of" in front  # the diagram
-    assert "training_step" in (tmp_path / "lightning_ddpm" / "module.html").read_text()
+    assert "training_step" in (tmp_path / "lightning_ddpm" / "training.html").read_text()
     assert "DPMSolver" in (tmp_path / "lightning_ddpm" / "samplers.html").read_text()

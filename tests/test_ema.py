@@ -6,23 +6,23 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.callbacks import EMA
+from lightning_ddpm import Diffusion, DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.networks import MLP, Network
 from lightning_ddpm.samplers import Ancestral
+from lightning_ddpm.training import EMA
 
 
 class Recording(DiffusionLightningModule):
     """Notes a weight after each step, in validation, and when it draws and when it is saved."""
 
     def __init__(self) -> None:
-        super().__init__(MLP(hidden=8, time_dim=4), sampler=Ancestral(1), lr=0.1)
-        self.warmup_steps = 1
+        model = Diffusion(MLP(hidden=8, time_dim=4), sampler=Ancestral(1))
+        super().__init__(model, lr=0.1, warmup_steps=1)
         self.raw, self.validated, self.drawn = [], [], []
 
     @property
     def weight(self) -> torch.Tensor:
-        return next(self.network.parameters()).detach().double().clone()
+        return next(self.model.parameters()).detach().double().clone()
 
     def optimizer_step(self, *args, **kwargs) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -73,7 +73,7 @@ def test_average_is_validated_drawn_and_saved(tmp_path: Path, digits: MNISTDataM
     torch.testing.assert_close(model.drawn, [*expected, expected[-1]], **close)
     assert (expected[1] - model.raw[-1]).abs().max() > 1e-4  # the average is not the weights
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    name = "network." + next(name for name, _ in model.network.named_parameters())
+    name = next(name for name, _ in model.named_parameters())
     torch.testing.assert_close(checkpoint["state_dict"][name].double(), expected[-1], **close)
     torch.testing.assert_close(checkpoint["current_model_state"][name].double(), model.raw[-1])
 
@@ -85,20 +85,22 @@ class Normed(Network):
         super().__init__()
         self.layers = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 1, 3, padding=1))
 
-    def forward(self, x_t, t, label=None) -> torch.Tensor:
+    def forward(self, x_t, t, condition=None) -> torch.Tensor:
         return self.layers(x_t)
 
 
 def test_statistics_are_those_of_the_weights_in_training(
     tmp_path: Path, digits: MNISTDataModule
 ) -> None:
-    model = DiffusionLightningModule(Normed(), sampler=Ancestral(1))
-    assert model.network.layers[0].num_batches_tracked == 0  # no check has counted as training
+    model = DiffusionLightningModule(Diffusion(Normed(), sampler=Ancestral(1)))
+    assert (
+        model.model.network.layers[0].num_batches_tracked == 0
+    )  # no check has counted as training
     fit(model, digits, tmp_path, max_epochs=1)
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         saved, current = (
-            checkpoint[key][f"network.layers.0.{name}"]
+            checkpoint[key][f"model.network.layers.0.{name}"]
             for key in ("state_dict", "current_model_state")
         )
         assert torch.equal(saved, current)
@@ -116,7 +118,7 @@ def test_an_error_in_validation_saves_the_weights_unswapped(
     with pytest.raises(RuntimeError, match="validation failed"):
         fit(model, digits, tmp_path, max_epochs=1)
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    name = "network." + next(name for name, _ in model.network.named_parameters())
+    name = next(name for name, _ in model.named_parameters())
     torch.testing.assert_close(checkpoint["current_model_state"][name].double(), model.raw[-1])
 
 

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from fits import FewImages, small_model, tiny_model, trainer
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_cli import TINY
-from test_module import small_model, trainer
+from tiny import TINY
 
-from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.callbacks import EMA, SampleEvaluation
-from lightning_ddpm.images import to_uint8
-from lightning_ddpm.metrics import Judge
+from lightning_ddpm import MNISTDataModule, load_model
+from lightning_ddpm.media.images import to_uint8
+from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.objective import UniformTimes
+from lightning_ddpm.training import EMA, SampleEvaluation
 
 SAMPLES = 12
 
@@ -45,9 +46,8 @@ def test_samples_of_the_average_weights_are_judged(tmp_path: Path) -> None:
     checkpoint = fitted.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
     best = checkpoint.best_model_path
-    model = DiffusionLightningModule.load_from_checkpoint(best, weights_only=True)
-    images = to_uint8(model.sample(SAMPLES, progress=False))
-    expected = Judge(data.splits["train"]).score(images)
+    images = to_uint8(load_model(best).sample(SAMPLES, progress=False))
+    expected = data.judge().score(images)
     for name in ("frechet_distance", "nearest_distance", "precision", "share_of_1"):
         assert logged[f"eval/{name}"] == pytest.approx(expected[name], rel=1e-3, abs=1e-6), name
     assert checkpoint.best_model_score == logged["eval/frechet_distance"]
@@ -69,13 +69,30 @@ def test_a_cpu_is_not_kept_busy_by_default(tmp_path: Path) -> None:
     assert not any(name.startswith("eval/") for name in fitted.callback_metrics)
 
 
+def test_data_without_a_judge_are_not_judged(tmp_path: Path, capfd) -> None:
+    assert FewImages().judge() is None
+    every_epoch, module = SampleEvaluation(SAMPLES, every_n_epochs=1), tiny_model()
+    fitted = trainer(tmp_path, callbacks=[every_epoch], max_epochs=1)
+    fitted.fit(module, FewImages())
+    assert not any(name.startswith("eval/") for name in fitted.callback_metrics)
+    (figures,) = fitted.test(module, FewImages(), verbose=False)
+    assert set(figures) == {
+        *("test/loss", "test/bits_per_dim", "test/bits_per_dim_ci95"),
+        *("test/L_0", "test/L_t", "test/L_T"),
+    }
+    output = capfd.readouterr().out
+    assert "bits per dimension: " in output
+    assert "floor" not in output
+
+
 def test_validation_loss_by_time_is_the_loss_of_those_time_steps(tmp_path: Path) -> None:
-    model, data = small_model(), MNISTDataModule(source="packaged", batch_size=64)
-    (logged,) = trainer(tmp_path).validate(model, data)
-    batch = {"image": data.splits["val"].images.float() / 127.5 - 1, "index": torch.arange(500)}
+    # Oracle: the loss of all images in one batch, and the time step that each has to itself.
+    module, data = small_model(), MNISTDataModule(source="packaged", batch_size=64)
+    (logged,) = trainer(tmp_path).validate(module, data)
+    model, split, own = module.model.eval(), data.splits["val"], SampleNoise(0, range(500))
     with torch.no_grad():
-        loss = model.evaluation_loss(batch)
-    t = model.evaluation_times(batch["index"])
+        loss = model.loss({"x0": split.x0}, own)
+    t = UniformTimes().draw(model.schedule, own)
     for low in range(0, 50, 5):
         expected = loss[(t >= low) & (t < low + 5)].mean().item()
         assert logged[f"val_by_time/{low:04d}-{low + 4:04d}"] == pytest.approx(expected, rel=1e-5)

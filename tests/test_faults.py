@@ -1,6 +1,5 @@
 """What goes wrong ends in one line that names it, and leaves what was there."""
 
-import math
 import os
 import re
 import resource
@@ -9,68 +8,73 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
-from lightning import Trainer
-from test_cli import TINY
+from conftest import ROOT, SOURCE
 from test_score import Payload
+from tiny import TINY, call, error_of
 
-from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.callbacks import LastCheckpoint, WholeCheckpointIO
+from lightning_ddpm import Diffusion
 from lightning_ddpm.networks import MLP
 from lightning_ddpm.samplers import DDIM
+from lightning_ddpm.training import WholeCheckpointIO
 
 FIT = (*TINY, "--accelerator", "cpu", "--enable_progress_bar", "false", "--resume")
 
 
-def fails(
-    folder: Path, *arguments: object, code: int = 1, limit: int = resource.RLIM_INFINITY
-) -> str:
-    """The one line of error of a command, whose files cannot be larger than ``limit`` bytes."""
-    result = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    assert result.returncode == code, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    (line,) = (line for line in result.stderr.splitlines() if "error" in line.lower())
-    assert line.startswith("error: ")
+def fails(capfd: pytest.CaptureFixture[str], *arguments: object, code: int = 1) -> str:
+    """The one line of error of a command."""
+    found, line = error_of(capfd, lambda: call(*arguments))
+    assert found == code, line
     return line
 
 
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Within, no file can be written that has more bytes, as on a full disk."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
 @pytest.fixture(scope="module")
-def trained(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short run, in ``lightning_logs/version_0``."""
     folder = tmp_path_factory.mktemp("trained")
-    train_py_in(folder, *FIT)
+    with chdir(folder):
+        call(*FIT)
     return folder
 
 
 @pytest.fixture
-def folder(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in which commands run."""
+    copy = Path(shutil.copytree(trained, tmp_path / "run"))
+    monkeypatch.chdir(copy)
+    return copy
 
 
 def last(folder: Path) -> Path:
     return folder / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
 
 
-def test_a_run_that_has_ended_says_so(folder: Path, train_py_in) -> None:
-    assert "ended before; a larger --max_epochs" in train_py_in(folder, *FIT).stdout
+@pytest.mark.usefixtures("folder")
+def test_a_run_that_has_ended_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    call(*FIT)
+    assert "ended before; a larger --max_epochs" in capfd.readouterr().out
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(folder: Path) -> None:
+def test_a_full_disk_leaves_the_checkpoint_before(folder: Path, capfd) -> None:
     before, files = last(folder).read_bytes(), os.listdir(last(folder).parent)
-    line = fails(folder, ROOT / "train.py", *FIT, "--max_steps", 8, limit=len(before) // 2)
+    with no_file_above(len(before) // 2):
+        line = fails(capfd, *FIT, "--max_steps", 8)
     assert "last.ckpt cannot be written: File too large" in line
     assert last(folder).read_bytes() == before
     assert os.listdir(last(folder).parent) == files
@@ -83,9 +87,9 @@ def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path: Path) -> None:
             WholeCheckpointIO().save_checkpoint({}, path)
 
 
-def test_training_stops_where_the_loss_is_not_finite(folder: Path) -> None:
+def test_training_stops_where_the_loss_is_not_finite(folder: Path, capfd) -> None:
     before = last(folder).read_bytes()
-    line = fails(folder, ROOT / "train.py", *FIT, "--max_steps", 8, "--lr", "1e36")
+    line = fails(capfd, *FIT, "--max_steps", 8, "--lr", "1e36", "--batch_size", 8)
     assert re.search(
         r"the loss of step \d is not finite at the time steps \[\d.*\], with a learning rate of ",
         line,
@@ -94,75 +98,67 @@ def test_training_stops_where_the_loss_is_not_finite(folder: Path) -> None:
     assert last(folder).read_bytes() == before
 
 
-def test_what_is_not_finite_is_not_the_best(tmp_path: Path) -> None:
+def test_what_is_not_finite_is_not_the_best(tmp_path: Path, capfd, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     epochs = ("--limit_train_batches", 5, "--max_epochs", 2, "--max_steps", -1)
-    line = fails(tmp_path, ROOT / "train.py", *FIT, *epochs, "--lr", "1e36")
-    assert "is not finite" in line
+    assert "is not finite" in fails(capfd, *FIT, *epochs, "--lr", "1e36")
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_training_stops_where_a_weight_is_not_finite(
-    tmp_path: Path, digits: MNISTDataModule
-) -> None:
-    model = DiffusionLightningModule(MLP(hidden=8), sampler=DDIM(3))
-    weight = next(model.parameters())
-    options = {"max_steps": 1, "accelerator": "cpu", "default_root_dir": tmp_path}
-    trainer = Trainer(**options, callbacks=LastCheckpoint(), enable_progress_bar=False)
-    model.on_train_batch_end = lambda *_: weight.data.fill_(math.inf)
-    with pytest.raises(FloatingPointError, match="the weights are not finite after step 1"):
-        trainer.fit(model, digits)
-    assert not list(tmp_path.rglob("*.ckpt"))
-
-
-def test_resume_takes_the_newest_checkpoint_that_is_whole(folder: Path, train_py) -> None:
+def test_resume_takes_the_newest_checkpoint_that_is_whole(folder: Path, capfd) -> None:
     torn = folder / "lightning_logs" / "version_1" / "checkpoints" / "last.ckpt"
     torn.parent.mkdir(parents=True)
     torn.write_bytes(last(folder).read_bytes()[:-100])
-    output = train_py(*FIT, "--max_steps", 6, "--trainer.default_root_dir", folder).stdout
+    call(*FIT, "--max_steps", 6, "--trainer.default_root_dir", folder)
+    output = capfd.readouterr().out
     assert f"resume:      {torn} is damaged" in output
     assert f"resume:      {last(folder)}\n" in output
     assert torch.load(last(folder), weights_only=True)["global_step"] == 6
     last(folder).unlink()
-    line = fails(folder, ROOT / "train.py", *FIT, code=2)
-    assert "--resume: no whole last.ckpt under" in line
+    assert "--resume: no whole last.ckpt under" in fails(capfd, *FIT, code=2)
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        "train.py --resume",
-        "train.py fit --ckpt_path {path}",
-        "train.py predict --ckpt_path {path}",
-        "train.py test --ckpt_path {path}",
-        "-m lightning_ddpm.classify --ckpt_path {path}",
+        "--resume",
+        "fit --ckpt_path {path}",
+        "predict --ckpt_path {path}",
+        "test --ckpt_path {path}",
+        "classify --ckpt_path {path}",
+        "export model.safetensors --ckpt_path {path}",
     ],
 )
-def test_code_in_a_checkpoint_is_not_run(folder: Path, tmp_path: Path, command: str) -> None:
-    trap = tmp_path / "trap"
+def test_code_in_a_checkpoint_is_not_run(folder: Path, command: str, capfd) -> None:
+    trap = folder / "trap"
     checkpoint = torch.load(last(folder), weights_only=True)
     torch.save(checkpoint | {"callbacks": Payload(trap)}, last(folder))
-    words = command.format(path=last(folder)).replace("train.py", str(ROOT / "train.py")).split()
-    line = fails(folder, *words, code=1 if "classify" in command else 2)
+    tool = command.split()[0] in ("classify", "export")
+    line = fails(capfd, *command.format(path=last(folder)).split(), code=1 if tool else 2)
     assert "last.ckpt" in line
     assert not trap.exists()
     torch.load(last(folder), weights_only=False)  # the trap does work
     assert trap.exists()
 
 
-def test_state_of_another_optimizer_is_refused(folder: Path) -> None:
-    line = fails(folder, ROOT / "train.py", *FIT, "--optimizer", "adam", code=2)
+@pytest.mark.usefixtures("folder")
+def test_state_of_another_optimizer_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    line = fails(capfd, *FIT, "--optimizer", "adam", code=2)
     assert "--optimizer: the checkpoint holds the state of muon" in line
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--val_check_interval 5000", "val_check_interval"),
+        ("--network MLP --val_check_interval 5000", "val_check_interval"),
         ("--network UNet --model.network.init_args.num_classes 5", "num_classes 5 is below the 10"),
     ],
 )
-def test_what_the_data_do_not_allow_is_one_line(tmp_path: Path, options: str, message: str) -> None:
-    assert message in fails(tmp_path, ROOT / "train.py", *FIT, *options.split())
+def test_what_the_data_do_not_allow_is_one_line(
+    options: str, message: str, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(capfd, "--source", SOURCE, "--max_steps", 4, *options.split())
 
 
 def test_processes_say_together_that_the_data_are_damaged(tmp_path: Path) -> None:
@@ -170,7 +166,15 @@ def test_processes_say_together_that_the_data_are_damaged(tmp_path: Path) -> Non
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
     options = ("--devices", 2, "--source", "mnist", "--data_dir", tmp_path / "data")
-    assert "train-images-idx3-ubyte" in fails(tmp_path, ROOT / "train.py", *FIT, *options)
+    command = [sys.executable, ROOT / "train.py", *FIT, *options]
+    result = subprocess.run(
+        [*map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    (line,) = (line for line in result.stderr.splitlines() if "error" in line.lower())
+    assert line.startswith("error: ")
+    assert "train-images-idx3-ubyte" in line
 
 
 @pytest.mark.parametrize("victim", ["parent", "child"])
@@ -196,15 +200,15 @@ def test_no_process_outlives_another(tmp_path: Path, victim: str) -> None:
 class Small(DDIM):
     """A sampler on a device with memory for three images."""
 
-    def sample(self, denoise, schedule, x, *rest, **options) -> torch.Tensor:
+    def sample(self, denoise, x, *rest, **options) -> torch.Tensor:
         if len(x) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super().sample(denoise, schedule, x, *rest, **options)
+        return super().sample(denoise, x, *rest, **options)
 
 
 def test_samples_are_generated_in_smaller_batches_where_memory_is_short() -> None:
-    model = DiffusionLightningModule(MLP(hidden=8))
-    with pytest.warns(UserWarning, match="out of memory: sampling 2 images at once"):
+    model = Diffusion(MLP(hidden=8))
+    with pytest.warns(UserWarning, match="out of memory: sampling 2 at once"):
         images = model.sample(9, sampler=Small(3), progress=False)
     expected = model.sample(9, sampler=DDIM(3), progress=False)
     torch.testing.assert_close(images, expected, rtol=0, atol=1e-4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_ddpm.files import replacing, require_writable
-from lightning_ddpm.images import image_grid, to_uint8, write_png
+from lightning_ddpm.media.images import image_grid, to_uint8, write_png
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

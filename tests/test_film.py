@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from lightning_ddpm import load_model
-from lightning_ddpm.images import CAPTION_HEIGHT, image_grid
+from lightning_ddpm.media.images import CAPTION_HEIGHT, image_grid
 from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.samplers import DDIM
 
@@ -52,7 +52,7 @@ def test_frames_are_spread_over_the_trajectory() -> None:
     film = model.sample(2, sampler=DDIM(8), frames=5, progress=False)
     assert film.shape == (2, 5, 1, 28, 28)
     x, seen = film[:, 0], [film[:, 0]]
-    seen += list(DDIM(8).trajectory(model.denoiser(), model.schedule, x, SampleNoise(0, [])))
+    seen += list(DDIM(8).trajectory(model.denoiser(), x, SampleNoise(0, [])))
     for frame, step in zip(film.unbind(1), (0, 2, 4, 6, 8), strict=True):
         torch.testing.assert_close(frame, seen[step], atol=1e-5, rtol=0)
     torch.testing.assert_close(film[:, -1], model.sample(2, sampler=DDIM(8), progress=False))

@@ -29,7 +29,7 @@ def write_images(
 def splits(folder: Path, **options: object) -> dict[str, torch.Tensor]:
     data = ImageFolderDataModule(str(folder), **options)
     found = data.load_splits("fit") | data.load_splits("test")
-    return {name: split.images for name, split in found.items()}
+    return {name: split.x0 for name, split in found.items()}
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1), ("P", 3), ("RGBA", 3)])
@@ -38,10 +38,10 @@ def test_pixels_and_classes_are_those_of_the_files(
 ) -> None:
     write_images(tmp_path, (16, 12), mode)
     data = ImageFolderDataModule(str(tmp_path))
-    assert data.image_shape == (channels, 12, 16)
+    assert data.raw_shape == (channels, 12, 16)
     found = {}
     for split in (data.load_splits("fit") | data.load_splits("test")).values():
-        for image, label in zip(split.images, split.labels, strict=True):
+        for image, label in zip(split.x0, split.condition, strict=True):
             found[image.numpy().tobytes()] = int(label)
     # Oracle: another reader, numpy by way of PIL's own conversion.
     expected = {}
@@ -69,7 +69,7 @@ def test_splits_share_the_images_out_and_stay_the_same(tmp_path: Path) -> None:
 def test_grey_and_colour_together_are_colour(tmp_path: Path) -> None:
     write_images(tmp_path / "a", (8, 8), "L", n=3)
     write_images(tmp_path / "b", (8, 8), "RGB", n=3)
-    assert ImageFolderDataModule(str(tmp_path)).image_shape == (3, 8, 8)
+    assert ImageFolderDataModule(str(tmp_path)).raw_shape == (3, 8, 8)
 
 
 def test_images_are_scaled_and_cut_to_a_size(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_photographs_are_upright(tmp_path: Path) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6  # to be turned by 90 degrees
         Image.open(path).save(path, exif=exif)
-    assert ImageFolderDataModule(str(tmp_path)).image_shape == (3, 8, 12)
+    assert ImageFolderDataModule(str(tmp_path)).raw_shape == (3, 8, 12)
     turned = [np.asarray(ImageOps.exif_transpose(Image.open(p))) for p in tmp_path.rglob("*.png")]
     images = torch.cat([*splits(tmp_path).values()]).permute(0, 2, 3, 1).numpy()
     assert {i.tobytes() for i in images} == {t.tobytes() for t in turned}
@@ -103,14 +103,15 @@ def test_trains_and_samples_with_the_same_command(call_main, tmp_path: Path) -> 
     call_main(*OWN, "own", "--batch_size", 4, *BRIEF)
     (checkpoint,) = tmp_path.rglob("last.ckpt")
     model = load_model(checkpoint)
-    assert model.image_shape == (3, 12, 16)
+    assert model.shape == (3, 12, 16)
     assert next(tmp_path.rglob("step-000002.png")).is_file()
     call_main("predict", "--ckpt_path", checkpoint, "--num_samples", 5)
     images = np.load(tmp_path / "samples" / "samples.npz")["images"]
     assert images.shape == (5, 3, 12, 16)
     expected = ((model.sample(5, progress=False) + 1) * 127.5).round().numpy()
     assert np.abs(images.astype(int) - expected).max() <= 1
-    call_main("validate", "--ckpt_path", checkpoint, *OWN, "own", "--limit_val_batches", 1)
+    call_main("validate", "--ckpt_path", checkpoint, "--limit_val_batches", 1)  # it knows the data
+    call_main("test", "--ckpt_path", checkpoint, "--limit_test_batches", 1)
 
 
 def test_every_network_and_the_labels_take_own_images(call_main, tmp_path: Path, capfd) -> None:
@@ -127,14 +128,14 @@ def test_an_image_size_makes_all_images_alike(call_main, tmp_path: Path) -> None
     write_images(tmp_path / "own" / "a", (30, 20), n=3, suffix="jpg")
     write_images(tmp_path / "own" / "b", (9, 40), n=3)
     call_main(*OWN, "own", "--image_size", 8, "--batch_size", 4, *BRIEF)
-    assert load_model(next(tmp_path.rglob("last.ckpt"))).image_shape == (3, 8, 8)
+    assert load_model(next(tmp_path.rglob("last.ckpt"))).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("recipe", ["mlp", "learned_variance"])
 def test_recipes_take_own_images_in_any_order(recipe: str, call_main, tmp_path: Path) -> None:
     write_images(tmp_path / "own", (8, 8))
     call_main(*OWN, "own", "--config", recipe, "--batch_size", 4, *BRIEF)
-    assert load_model(next(tmp_path.rglob("last.ckpt"))).image_shape == (3, 8, 8)
+    assert load_model(next(tmp_path.rglob("last.ckpt"))).shape == (3, 8, 8)
 
 
 def test_links_are_followed_and_hidden_files_left_out(tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def broken(folder: Path, how: str) -> None:
         ("bomb", "cannot be read as an image"),
         ("size", "odd.png has 8x12 pixels"),
         ("deep", "deep.png is of mode I;16, not of 8 bits"),
-        ("ten", "height and width divisible by 4, got (3, 10, 10)"),
+        ("ten", "each divisible by 4, got (3, 10, 10)"),
     ],
 )
 def test_bad_folders_are_one_line(
@@ -222,7 +223,7 @@ def test_a_model_of_other_images_is_refused(call_main, tmp_path: Path, capfd) ->
     with pytest.raises(SystemExit) as exit_:
         call_main("validate", *OWN, "own")
     message = capfd.readouterr().err + str(exit_.value.code)
-    assert "image_shape (1, 28, 28) is not that of the data, (3, 16, 16)" in message
+    assert "shape (1, 28, 28) of the model is not that of the data, (3, 16, 16)" in message
 
 
 def test_data_error_comes_when_images_are_read(tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ from test_data import write_idx_files
 
 from lightning_ddpm import MNISTDataModule
 from lightning_ddpm.cli import main
+from lightning_ddpm.cli.flags import short_flags
 from lightning_ddpm.data import DataError, mnist
 from lightning_ddpm.data.mnist import FILES
-from lightning_ddpm.flags import short_flags
-from lightning_ddpm.score import read_samples
+from lightning_ddpm.judge.files import read_samples
 
 SMALL = ("--network=MLP", "--model.network.init_args.hidden=4", "--steps=3")
 BRIEF = ("--source=packaged", "--accelerator=cpu", "--enable_progress_bar=false")
@@ -146,9 +146,10 @@ RECIPE = {
         "network": {"class_path": "MLP", "init_args": {"hidden": 4, "time_dim": 8}},
         "schedule": {"class_path": "LinearSchedule", "init_args": {"T": 20}},
         "sampler": {"class_path": "DDIM", "init_args": {"steps": 3, "eta": 0.0}},
-        "lr": 1e-3,
-        "image_shape": [1, 28, 28],
+        "medium": {"class_path": "Images"},
+        "shape": [1, 28, 28],
     },
+    "training": {"optimizer": "adam", "lr": 1e-3},
     "data": {"class_path": "MNISTDataModule", "init_args": {"batch_size": 8}},
     "trainer": {"max_epochs": 1, "log_every_n_steps": 5},
     "ema": {"decay": 0.9},
@@ -212,6 +213,7 @@ def test_checkpoints(number: int, checkpoint: bytes) -> None:
     saved = torch.load(BytesIO(checkpoint), weights_only=True)
     inside = [(name,) for name in ("state_dict", "hyper_parameters", "loops", "global_step")]
     inside += [("hyper_parameters", *path) for path in paths_in(saved["hyper_parameters"])]
+    inside += [("data",), *(("data", *path) for path in paths_in(saved["data"]))]
     inside += [("state_dict", name) for name in saved["state_dict"]]
 
     def written(path: tuple, how: str, junk: Any) -> bytes:
@@ -258,7 +260,7 @@ def test_idx_files(number: int, tmp_path: Path) -> None:
             else:
                 message = str(raw / file[0])
             assert str(raw / file[0]) in message
-            assert all(split.labels.max() < 10 for split in data.splits.values())
+            assert all(split.condition.max() < 10 for split in data.splits.values())
 
     run(number, test, file=files)
 
@@ -283,7 +285,7 @@ def test_sample_files(number: int) -> None:
             path.write_bytes(file[1])
             try:
                 shape, message = read_samples(path)[0].shape, str(path)
-            except DataError as error:
+            except ValueError as error:
                 shape, message = (1, 1, 28, 28), str(error)
             assert shape[1:] == (1, 28, 28)
             assert str(path) in message

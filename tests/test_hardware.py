@@ -1,14 +1,18 @@
 """What is chosen for the machine; the flags of the processor are the oracle."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_cli import TINY
+from tiny import TINY
 
-from lightning_ddpm import hardware
-from lightning_ddpm.hardware import fastest_precision, multiplies_bf16, sampling_batch
+from lightning_ddpm.networks import MLP
+from lightning_ddpm.networks.layers import TimeEmbedding
+from lightning_ddpm.samplers.parts import batch_size
+from lightning_ddpm.training import precision
+from lightning_ddpm.training.precision import fastest_precision, multiplies_bf16
 
 CPU_FLAGS = Path("/proc/cpuinfo")
 
@@ -23,12 +27,12 @@ def test_precision_is_mixed_where_bf16_is_native(
     native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(hardware, "multiplies_bf16", lambda kind: asked.append(kind) or native)
-    precision = "bf16-mixed" if native else "32-true"
-    monkeypatch.setattr(hardware.CUDAAccelerator, "is_available", lambda: False)
-    assert [fastest_precision(name) for name in ("auto", "cpu", "tpu")] == [precision] * 3
-    monkeypatch.setattr(hardware.CUDAAccelerator, "is_available", lambda: True)
-    assert [fastest_precision(name) for name in ("auto", "gpu", "cpu")] == [precision] * 3
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda kind: asked.append(kind) or native)
+    expected = "bf16-mixed" if native else "32-true"
+    monkeypatch.setattr(precision.CUDAAccelerator, "is_available", lambda: False)
+    assert [fastest_precision(name) for name in ("auto", "cpu", "tpu")] == [expected] * 3
+    monkeypatch.setattr(precision.CUDAAccelerator, "is_available", lambda: True)
+    assert [fastest_precision(name) for name in ("auto", "gpu", "cpu")] == [expected] * 3
     assert asked == ["cpu", "cpu", "tpu", "cuda", "cuda", "cpu"]
     monkeypatch.undo()
     assert not multiplies_bf16("tpu")
@@ -38,7 +42,7 @@ def test_precision_is_mixed_where_bf16_is_native(
 def test_training_says_its_precision_and_obeys(
     native: bool, call_main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(hardware, "multiplies_bf16", lambda kind: native and kind == "cpu")
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda kind: native and kind == "cpu")
     options = (*TINY, "--accelerator", "cpu", "--trainer.default_root_dir")
     call_main(*options, "a")
     chosen = "bf16-mixed" if native else "32-true"
@@ -49,12 +53,20 @@ def test_training_says_its_precision_and_obeys(
     assert f"precision:   {other}" in capfd.readouterr().out
 
 
+@pytest.fixture
+def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the checks of conftest.py in the MLP, which would be compiled for half a minute."""
+    for cls in (MLP, TimeEmbedding):
+        monkeypatch.setattr(cls, "forward", inspect.unwrap(cls.forward))
+
+
+@pytest.mark.usefixtures("_unchecked")
 def test_a_compiled_network_leaves_an_ordinary_checkpoint(call_main, tmp_path: Path) -> None:
-    call_main(*TINY, "--compile")
+    call_main(*TINY, "--compile", "--limit_val_batches", 0)
     checkpoint = next(tmp_path.rglob("last.ckpt"))
     names = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert not any("_orig_mod" in name for name in names)
-    options = ("--ckpt_path", checkpoint, "--num_samples", 3, "--precision", "32-true")
+    options = ("--ckpt_path", checkpoint, "--precision", "32-true")
     call_main("predict", *options, "--outdir", "plain")
     call_main("predict", *options, "--outdir", "compiled", "--compile")
     images = [np.load(tmp_path / f / "samples.npz")["images"] for f in ("plain", "compiled")]
@@ -62,6 +74,6 @@ def test_a_compiled_network_leaves_an_ordinary_checkpoint(call_main, tmp_path: P
 
 
 def test_samples_are_generated_in_batches_that_suit_the_device() -> None:
-    assert sampling_batch("cpu", (1, 28, 28)) == 127
-    assert sampling_batch("cuda", (3, 64, 64)) > sampling_batch("cpu", (3, 64, 64)) > 1
-    assert sampling_batch("cpu", (1, 5000, 5000)) == 1
+    assert batch_size("cpu", (1, 28, 28)) == 127
+    assert batch_size("cuda", (3, 64, 64)) > batch_size("cpu", (3, 64, 64)) > 1
+    assert batch_size("cpu", (1, 5000, 5000)) == 1

@@ -1,25 +1,39 @@
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
-from gaussian import ideal_denoiser
+from gaussian import Known, each_shape, ideal_denoiser
 from scipy.stats import norm
 
 from lightning_ddpm.denoiser import Denoise, Prediction
+from lightning_ddpm.judge import VariationalBound
 from lightning_ddpm.likelihood import (
-    VariationalBound,
+    Bound,
     bound_term,
-    decoder_log_likelihood,
     estimate_bound,
     gaussian_kl,
     prior_term,
     time_density,
 )
+from lightning_ddpm.media.images import decoder_log_likelihood
 from lightning_ddpm.noise import SampleNoise
-from lightning_ddpm.schedule import CosineSchedule, LinearSchedule, NoiseSchedule, ZeroTerminalSNR
+from lightning_ddpm.schedule import (
+    CosineSchedule,
+    LinearSchedule,
+    NoiseSchedule,
+    RectifiedFlow,
+    ZeroTerminalSNR,
+)
 from lightning_ddpm.shapes import expand_like
 
+SCHEDULES = [LinearSchedule(), CosineSchedule(), ZeroTerminalSNR(), RectifiedFlow()]
 LEVELS = torch.arange(256) / 127.5 - 1
+
+
+def bound_of(denoise: Denoise, x0: torch.Tensor, index: Sequence[int], draws: int = 4) -> Bound:
+    """The bound of 8-bit data."""
+    return estimate_bound(denoise, x0, index, decoder_log_likelihood, draws=draws)
 
 
 def test_kl_against_monte_carlo() -> None:
@@ -47,30 +61,53 @@ def test_decoder_is_exact_for_8_bit_levels(mean: float, std: float) -> None:
     assert log_p.isfinite().all()
 
 
-@pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule(100)])
+@each_shape
+@pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule(100), RectifiedFlow(101)])
 @pytest.mark.parametrize("t", [1, 2, 50, 99])
 def test_terms_are_the_change_of_snr_times_the_squared_error(
-    schedule: NoiseSchedule, t: int
+    schedule: NoiseSchedule, t: int, shape: tuple[int, ...]
 ) -> None:
     # Oracle: Kingma et al. 2021, eq. 13, for the fixed small variance.
-    x0, guess, x_t = torch.randn(3, 2, 4, 4).unbind(0)
-    times, signal = torch.tensor([t, t]), (schedule.alpha / schedule.sigma).double() ** 2
-    prediction = Prediction(guess[:, None], guess[:, None], torch.zeros(2, 1, 1, 1))
-    term = bound_term(prediction, schedule, x0[:, None], x_t[:, None], times)
+    x0, guess, x_t = torch.randn(3, 2, *shape).unbind(0)
+    times = torch.tensor([t, t])
+    alpha, sigma = schedule.alpha_sigma(torch.tensor([t - 1, t], dtype=torch.float64))
+    signal = (alpha / sigma) ** 2
+    small = torch.zeros(2, *[1] * len(shape))
+    prediction = Prediction(guess, guess, small)
+    term = bound_term(prediction, schedule, x0, x_t, times, decoder_log_likelihood)
     error = (x0 - guess).square().flatten(1).mean(1)
-    expected = error * (signal[t] - signal[t + 1]) / 2 / math.log(2)
+    expected = error * (signal[0] - signal[1]) / 2 / math.log(2)
     torch.testing.assert_close(term.double(), expected.double(), rtol=1e-2, atol=0)
 
 
-def test_prior_term_is_small_and_zero_without_signal() -> None:
-    x0 = torch.ones(2, 1, 4, 4)
+@each_shape
+def test_prior_term_is_small_and_zero_without_signal(shape: tuple[int, ...]) -> None:
+    x0 = torch.ones(2, *shape)
     # Oracle: KL(N(a, s^2) || N(0, 1)) = (a^2 + s^2 - 1 - log s^2) / 2 with a^2 + s^2 = 1.
-    sigma = LinearSchedule().sigma[-1].double()
+    _, sigma = LinearSchedule().alpha_sigma(torch.tensor(999.0, dtype=torch.float64))
     expected = -sigma.log() / math.log(2)
     torch.testing.assert_close(
         prior_term(LinearSchedule(), x0).double(), expected.expand(2), rtol=2e-2, atol=0
     )
-    assert prior_term(ZeroTerminalSNR(), x0).tolist() == [0, 0]
+    for schedule in (ZeroTerminalSNR(), RectifiedFlow()):
+        assert prior_term(schedule, x0).tolist() == [0, 0]
+
+
+@each_shape
+def test_the_first_term_is_the_code_length_of_the_data(shape: tuple[int, ...]) -> None:
+    # Oracle: the mass of each grey level's bin, from scipy, under the Gaussian of the last step,
+    # whose mean is the predicted x0 and whose variance that of the step before.
+    schedule, x0 = LinearSchedule(), LEVELS[torch.randint(1, 255, (2, *shape))]
+    x_t, guess = x0 + 0.01 * torch.randn_like(x0), x0 + 0.003
+    prediction = Prediction(guess, guess, torch.zeros(2, *[1] * len(shape)))
+    t = torch.tensor([0, 0])
+    term = bound_term(prediction, schedule, x0, x_t, t, decoder_log_likelihood)
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)[:2]
+    std = math.sqrt(betas[1] * betas[0] / (1 - (1 - betas).prod()))
+    x, mean = x0.double().numpy(), guess.double().numpy()
+    mass = norm.cdf(x + 1 / 255, mean, std) - norm.cdf(x - 1 / 255, mean, std)
+    expected = -torch.tensor(mass).log2().flatten(1).mean(1)
+    torch.testing.assert_close(term.double(), expected, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("t", [1, 300, 700])
@@ -88,25 +125,32 @@ def test_the_best_variance_is_the_true_one(t: int) -> None:
     x0, noise = std * torch.randn(size, 1).double(), torch.randn(size, 1).double()
     x_t = schedule.add_noise(x0, noise, times)
     losses = [
-        bound_term(ideal_denoiser(schedule, 0, std, v)(x_t, times), schedule, x0, x_t, times)
-        for v in (best - 0.3, best, best + 0.3)
+        bound_term(
+            ideal_denoiser(schedule, 0, std, large)(x_t, times),
+            *(schedule, x0, x_t, times, decoder_log_likelihood),
+        )
+        for large in (best - 0.3, best, best + 0.3)
     ]
     assert losses[1].mean() < min(losses[0].mean(), losses[2].mean())
     assert 0 <= best <= 1
 
 
-def test_estimate_is_the_sum_over_all_time_steps() -> None:
-    # Oracle: every term of every image, with its noise drawn afresh.
-    schedule = CosineSchedule(30)
-    denoise = ideal_denoiser(schedule, 0.1, 0.4)
-    x0 = torch.randn(4000, 1, 3, 3).mul(0.4).add(0.1).clamp(-1, 1).mul(127.5).round() / 127.5
+@each_shape
+@pytest.mark.parametrize("schedule", [CosineSchedule(30), RectifiedFlow(30)])
+def test_estimate_is_the_sum_over_all_time_steps(
+    schedule: NoiseSchedule, shape: tuple[int, ...]
+) -> None:
+    # Oracle: every term of every sample, with its noise drawn afresh.
+    size, denoise = 36_000 // math.prod(shape), ideal_denoiser(schedule, 0.1, 0.4)
+    x0 = torch.randn(size, *shape).mul(0.4).add(0.1).clamp(-1, 1).mul(127.5).round() / 127.5
     exact = prior_term(schedule, x0)
     for t in range(30):
-        times = torch.full((4000,), t)
+        times = torch.full((size,), t)
         x_t = schedule.add_noise(x0, torch.randn_like(x0), times)
-        exact = exact + bound_term(denoise(x_t, times), schedule, x0, x_t, times)
+        prediction = denoise(x_t, times)
+        exact += bound_term(prediction, schedule, x0, x_t, times, decoder_log_likelihood)
     metric = VariationalBound(30)
-    metric.update(estimate_bound(denoise, schedule, x0, range(4000), draws=8))
+    metric.update(bound_of(denoise, x0, range(size), draws=8))
     figures, terms = metric.compute()
     assert figures["bits_per_dim"].item() == pytest.approx(exact.mean().item(), rel=0.01)
     parts = figures["L_T"] + figures["L_t"] + figures["L_0"]
@@ -115,7 +159,7 @@ def test_estimate_is_the_sum_over_all_time_steps() -> None:
     assert from_terms.item() == pytest.approx(exact.mean().item(), rel=0.01)
 
 
-@pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule(), ZeroTerminalSNR()])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_time_density_is_one(schedule: NoiseSchedule) -> None:
     density = time_density(schedule)
     assert len(density) == schedule.T - 1
@@ -123,17 +167,15 @@ def test_time_density_is_one(schedule: NoiseSchedule) -> None:
     assert density.min() * len(density) >= 0.499
 
 
-def exact_denoiser(schedule: NoiseSchedule, probability: torch.Tensor, v: float) -> Denoise:
+def exact_denoiser(schedule: NoiseSchedule, probability: torch.Tensor, large: float) -> Denoise:
     """E[x0 | x_t] for pixels that are independently one of 256 levels, by Bayes' rule."""
 
-    def denoise(x_t: torch.Tensor, t: torch.Tensor) -> Prediction:
+    def x0(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         alpha, sigma = (expand_like(value, x_t)[..., None] for value in schedule.alpha_sigma(t))
         log_p = probability.log() - ((x_t[..., None] - alpha * LEVELS) / sigma) ** 2 / 2
-        x0 = (log_p.softmax(-1) * LEVELS).sum(-1)
-        alpha, sigma = alpha[..., 0], sigma[..., 0]
-        return Prediction(x0, (x_t - alpha * x0) / sigma, torch.full_like(alpha, v))
+        return (log_p.softmax(-1) * LEVELS).sum(-1)
 
-    return denoise
+    return Known(schedule, x0, large)
 
 
 @pytest.mark.parametrize("data", ["wide Gaussian", "narrow Gaussian", "two levels"])
@@ -154,37 +196,38 @@ def test_bound_of_the_ideal_denoiser_is_the_entropy(data: str) -> None:
     index = torch.multinomial(probability, 2000 * 36, replacement=True)
     x0 = LEVELS[index].reshape(2000, 1, 6, 6)
     schedule, metric = LinearSchedule(), VariationalBound(1000)
-    denoise = exact_denoiser(schedule, probability, v=data != "two levels")
+    denoise = exact_denoiser(schedule, probability, large=data != "two levels")
     for start in range(0, 2000, 500):
         batch = range(start, start + 500)
-        metric.update(estimate_bound(denoise, schedule, x0[start : start + 500], batch))
+        metric.update(bound_of(denoise, x0[start : start + 500], batch))
     figures, _ = metric.compute()
     error = figures["bits_per_dim_ci95"].item()
     assert error < 0.05 * expected
     assert -2 * error <= figures["bits_per_dim"].item() - expected <= 0.02 * expected + 2 * error
 
 
-def test_bound_does_not_depend_on_the_batch() -> None:
-    schedule = LinearSchedule()
-    denoise, x0 = ideal_denoiser(schedule, 0, 0.5), LEVELS[torch.randint(256, (10, 1, 4, 4))]
+@each_shape
+def test_bound_does_not_depend_on_the_batch(shape: tuple[int, ...]) -> None:
+    denoise, x0 = ideal_denoiser(LinearSchedule(), 0, 0.5), LEVELS[torch.randint(256, (10, *shape))]
     together, apart = VariationalBound(1000), VariationalBound(1000)
-    together.update(estimate_bound(denoise, schedule, x0, range(10)))
+    together.update(bound_of(denoise, x0, range(10)))
     for i in range(0, 10, 5):
-        apart.update(estimate_bound(denoise, schedule, x0[i : i + 5], range(i, i + 5)))
+        apart.update(bound_of(denoise, x0[i : i + 5], range(i, i + 5)))
     for name, value in together.compute()[0].items():
         torch.testing.assert_close(apart.compute()[0][name], value)
 
 
-def test_noise_of_the_bound_is_the_images_own() -> None:
+@each_shape
+def test_noise_of_the_bound_is_the_samples_own(shape: tuple[int, ...]) -> None:
     seen = []
 
-    def denoise(x_t: torch.Tensor, t: torch.Tensor) -> Prediction:
+    def x0(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         seen.append(x_t)
-        return Prediction(x_t, x_t, torch.zeros(len(x_t), 1, 1, 1))
+        return x_t
 
-    x0 = torch.zeros(3, 1, 2, 2)
-    estimate_bound(denoise, LinearSchedule(), x0, [4, 5, 6])
-    noise = SampleNoise(0, [5]).draw((1, 2, 2))
-    first = LinearSchedule().add_noise(x0[:1], noise, torch.tensor([0]))
+    zeros = torch.zeros(3, *shape)
+    bound_of(Known(LinearSchedule(), x0), zeros, [4, 5, 6])
+    noise = SampleNoise(0, [5]).draw(shape)
+    first = LinearSchedule().add_noise(zeros[:1], noise, torch.tensor([0]))
     torch.testing.assert_close(seen[0][1:2], first)
     assert len(seen) == 5

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_ddpm.muon import Muon, orthogonalised
+from lightning_ddpm.training.muon import Muon, matrices, orthogonalised
 
 
 def test_orthogonalised_has_the_same_singular_vectors_and_values_near_one() -> None:
@@ -29,6 +29,22 @@ def test_orthogonalised_is_muons_iteration_of_the_matrix_itself() -> None:
             square = x @ x.mT
             x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
         torch.testing.assert_close(result.double(), x, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def test_matrices_are_told_by_their_shape(conv: type[nn.Module]) -> None:
+    module = nn.ModuleDict(
+        {
+            "table": nn.Embedding(50, 16),
+            "attention": nn.MultiheadAttention(16, 4),
+            "filters": conv(16, 32, 3),
+            "norm": nn.GroupNorm(1, 16),
+        }
+    )
+    names = {id(p): name for name, p in module.named_parameters()}
+    found = {names[id(p)] for p in matrices(module)}
+    attention = {"attention.in_proj_weight", "attention.out_proj.weight"}
+    assert found == {*attention, "filters.weight"}
 
 
 def gradients(model: nn.Module, steps: int) -> list[list[torch.Tensor]]:

@@ -12,8 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
 from conftest import ROOT, SOURCE
 from runs import differences, outcome
+from tiny import call
 
 RUN = (
     *("--network", "MLP", "--model.network.init_args.hidden", 16, "--steps", 3),
@@ -54,6 +56,27 @@ def uncut(*options: object) -> dict[str, Any]:
         return finish(Path(root), *options)
 
 
+def here(root: Path, *options: object) -> int:
+    """The exit code of three epochs in this process, with one thread as those of ``start``."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        call(*RUN, "--max_epochs", 3, "--trainer.default_root_dir", root, *options)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    finally:
+        torch.set_num_threads(threads)
+    return 0
+
+
+@cache
+def uncut_here(*options: object) -> dict[str, Any]:
+    """What a run in this process comes to that is left alone."""
+    with TemporaryDirectory() as root:
+        assert here(Path(root), *options) == 0
+        return outcome(Path(root))
+
+
 def kill(root: Path, number: signal.Signals, delay: float, *options: object) -> bool:
     """Go on with the run, and kill it ``delay`` s after it has saved; False if it ended before."""
 
@@ -78,10 +101,10 @@ def test_killed_runs_go_on_exactly(tmp_path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
         done += kill(tmp_path, number, chance.uniform(0, 0.5))
     assert done > 0
-    assert differences(finish(tmp_path), uncut()) == []
+    assert differences(finish(tmp_path), uncut_here("--max_epochs", 4)) == []
 
 
-WORKERS, STEPS = ("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 240)
+WORKERS, STEPS = ("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 180)
 
 
 @pytest.mark.parametrize(
@@ -96,37 +119,42 @@ WORKERS, STEPS = ("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 240)
     ],
     ids=str,
 )
-def test_stopped_runs_go_on_exactly(tmp_path: Path, stop: str, same: tuple, options: tuple) -> None:
-    process = start(tmp_path, *same, *options, "--trainer.callbacks", f"toys.{stop}")
-    assert process.wait(timeout=60) == {"StopInValidation": 143, "StopEarly": 0}[stop]
+def test_stopped_runs_go_on_exactly(
+    tmp_path: Path, stop: str, same: tuple, options: tuple, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = here(tmp_path, *same, *options, "--trainer.callbacks", f"toys.{stop}")
+    assert code == {"StopInValidation": 143, "StopEarly": 0}[stop]
     for grid in tmp_path.rglob("grids/step-000090.png"):
         grid.unlink()  # drawn at the end of a run
-    found = differences(finish(tmp_path, *same, *options), uncut(*options))
+    assert here(tmp_path, "--resume", *same, *options) == 0
+    found = differences(outcome(tmp_path), uncut_here(*options))
     if stop == "StopEarly":
         found = [name for name in found if "val" not in name]  # it is validated at its end
     assert found == []
-    log = (tmp_path / "log.txt").read_text()
-    assert "resume:      /" in log
-    assert ("; go on with --resume" in log) == (stop != "StopEarly")
-    assert len(uncut()) > 80
-    assert uncut()["step"] == 240
+    told = capfd.readouterr().out
+    assert "resume:      /" in told
+    assert ("; go on with --resume" in told) == (stop != "StopEarly")
+    assert len(uncut_here()) > 80
+    assert uncut_here()["step"] == 180
 
 
 def test_a_run_goes_on_from_its_best_checkpoint_to_the_same_end(tmp_path: Path) -> None:
     options = ("--val_check_interval", 25)
-    process = start(tmp_path, *options, "--trainer.callbacks", "toys.StopInValidation")
-    assert process.wait(timeout=60) == 143
+    assert here(tmp_path, *options, "--trainer.callbacks", "toys.StopInValidation") == 143
     (best,) = tmp_path.rglob("best.ckpt")
     (last,) = tmp_path.rglob("last.ckpt")
     best.replace(last)  # of a validation in the first epoch
-    assert differences(finish(tmp_path, *options), uncut(*options)) == []
+    assert here(tmp_path, "--resume", *options) == 0
+    assert differences(outcome(tmp_path), uncut_here(*options)) == []
 
 
 @pytest.mark.parametrize("options", [("--max_epochs", 0), ("--trainer.logger", "false")], ids=str)
-def test_runs_without_steps_or_curves_can_be_resumed(tmp_path: Path, options: tuple) -> None:
+def test_runs_without_steps_or_curves_can_be_resumed(
+    tmp_path: Path, options: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        process = start(tmp_path, "--resume", "--limit_train_batches", 2, *options)
-        assert process.wait(timeout=60) == 0, (tmp_path / "log.txt").read_text()
+        assert here(tmp_path, "--resume", "--limit_train_batches", 2, *options) == 0
 
 
 @pytest.mark.thorough

@@ -3,8 +3,6 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +10,15 @@ import pytest
 import torch
 from conftest import SOURCE
 from PIL import Image
+from tiny import error_of
 
 from lightning_ddpm import MNISTDataModule
-from lightning_ddpm.data import DataError
-from lightning_ddpm.score import read_samples
+from lightning_ddpm.judge.files import read_samples
 
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    return MNISTDataModule(source=SOURCE).load_splits("test")["test"].images[:60]
+    return MNISTDataModule(source=SOURCE).load_splits("test")["test"].x0[:60]
 
 
 def written(folder: Path, kind: str, images: torch.Tensor) -> Path:
@@ -82,7 +80,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, kind: str) -> None:
         np.savez(path, images=np.array([Payload(trap)], dtype=object))
     else:
         path.write_bytes(pickle.dumps(Payload(trap)))
-    with pytest.raises(DataError, match=f"samples.{kind}"):
+    with pytest.raises(ValueError, match=f"samples.{kind}"):
         read_samples(path)
     assert not trap.exists()
     if kind == "pt":  # the trap does work
@@ -103,13 +101,13 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, kind: str) -> None:
 )
 def test_what_is_no_digits_is_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.savez(tmp_path / "a.npz", images=array)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ValueError, match=message):
         read_samples(tmp_path / "a.npz")
 
 
 def test_labels_must_belong_to_the_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=np.zeros((4, 28, 28), np.uint8), labels=np.zeros(3))
-    with pytest.raises(DataError, match="4 images, but labels of shape \\(3,\\)"):
+    with pytest.raises(ValueError, match="4 images, but labels of shape \\(3,\\)"):
         read_samples(tmp_path / "a.npz")
 
 
@@ -126,26 +124,24 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "1.png").write_text("text")
     for name in ("empty", "text.npz", "cut.pt", "two.npz", "bad", "none.npz", "none.pt"):
-        with pytest.raises(DataError, match=name):
+        with pytest.raises(ValueError, match=name):
             read_samples(tmp_path / name)
 
 
-def score(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "lightning_ddpm.score", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_command_line(tmp_path: Path, images: torch.Tensor) -> None:
+def test_command_line(
+    call_main, tmp_path: Path, images: torch.Tensor, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # In a folder without MNIST and without a network, the packaged digits are the reference.
+    monkeypatch.setattr("lightning_ddpm.data.mnist.download", lambda *_: "there is no network")
     path = written(tmp_path, "npz uint8", images)
     options = ("--data_dir", tmp_path)
-    figures = json.loads(score(path, "--json", *options).stdout)
+    call_main("score", path, "--json", *options)
+    figures = json.loads(capfd.readouterr().out)
     keys = {"frechet_distance", "frechet_floor", "kernel_distance", "precision", "recall"}
     assert keys | {"density", "coverage", "near_copies", "label_accuracy"} <= set(figures)
     assert figures["samples"] == 60
     assert figures["frechet_floor"] > 0
-    table = score(path, *options).stdout
-    assert "frechet_distance" in table
-    failed = score(tmp_path / "none.npz", *options)
-    assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr.splitlines()[-1] == f"error: {tmp_path / 'none.npz'}: no such file"
+    call_main("score", *options, path)
+    assert f"frechet_distance{figures['frechet_distance']:20.4f}" in capfd.readouterr().out
+    code, line = error_of(capfd, lambda: call_main("score", tmp_path / "none.npz", *options))
+    assert (code, line) == (1, f"error: {tmp_path / 'none.npz'}: no such file")

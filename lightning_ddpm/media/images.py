@@ -45,7 +45,7 @@ class Images(Medium):
             )
         return raw.float() * 2 - 1
 
-    def decode(self, x0: Samples) -> UInt8[Tensor, "b c h w"]:
+    def decode(self, x0: Samples) -> UInt8[Tensor, "b c *spatial"]:
         """Round to the nearest grey level."""
         return to_uint8(x0)
 

@@ -8,14 +8,15 @@ from torch import nn
 
 from lightning_ddpm.networks.base import Network
 from lightning_ddpm.networks.layers import TimeEmbedding
-from lightning_ddpm.shapes import Condition, Output, Samples, TimeSteps
+from lightning_ddpm.shapes import MNIST_SHAPE, Condition, Output, Samples, TimeSteps
 
 
 class MLP(Network):
     """The 784-1000-1000-784 perceptron with ReLU, and the time step embedded in its input.
 
     Args:
-        shape: of a sample: channels, height and width of an image.
+        shape: of a sample: channels, height and width of an image; if not given, the data's in a
+            recipe, and MNIST's in Python.
         hidden: width of the two hidden layers.
         time_dim: width of the time embedding; 0 leaves the time step out, as the article's
             script did. It then cannot know how much noise to look for, and its samples fail.
@@ -25,18 +26,16 @@ class MLP(Network):
     """
 
     def __init__(
-        self, shape: Sequence[int] | None = (1, 28, 28), hidden: int = 1000, time_dim: int = 128
+        self, shape: Sequence[int] | None = None, hidden: int = 1000, time_dim: int = 128
     ) -> None:
         super().__init__()
-        if shape is None:
-            raise ValueError("shape must be given where no data decide it")
         if hidden < 1:
             raise ValueError(f"hidden must be at least 1, got {hidden}")
-        self.shape = tuple(shape)
+        self.shape = tuple(shape or MNIST_SHAPE)
         self.hidden = hidden
         self.time_dim = time_dim
         self.embedding = TimeEmbedding(time_dim) if time_dim != 0 else None
-        values = prod(shape)
+        values = prod(self.shape)
         self.layers = nn.Sequential(
             nn.Linear(values + time_dim, hidden),
             nn.ReLU(),

@@ -16,7 +16,7 @@ from lightning_ddpm.networks.layers import (
     Upsample,
     group_norm,
 )
-from lightning_ddpm.shapes import Condition, Mask, Output, Samples, TimeSteps
+from lightning_ddpm.shapes import MNIST_SHAPE, Condition, Mask, Output, Samples, TimeSteps
 
 
 class UNet(Network):
@@ -27,12 +27,13 @@ class UNet(Network):
     costs most, there is a block on the way up only.
 
     Args:
-        in_channels: channels of the samples.
+        in_channels: channels of the samples; if not given, the data's in a recipe, else 1.
         channels: channels of each level, from the finest; each level halves the spatial axes, which
             must allow it.
         out_channels: channels of the output; twice ``in_channels`` for a learned variance, and
             ``in_channels`` if not given.
-        num_classes: how many classes of samples there are; 0 for an unconditional model.
+        num_classes: how many classes of samples there are; 0 for an unconditional model, and None
+            for those of the data in a recipe.
         weak_dropout: the part of the training samples that train the weaker self, which goes
             without the last two blocks of the coarsest level, where the shape of the whole is made.
         dims: number of spatial axes: 1 for series, 2 for images.
@@ -45,7 +46,7 @@ class UNet(Network):
 
     def __init__(
         self,
-        in_channels: int | None = 1,
+        in_channels: int | None = None,
         channels: Sequence[int] = (16, 48, 64),
         out_channels: int | None = None,
         num_classes: int | None = 0,
@@ -53,8 +54,8 @@ class UNet(Network):
         dims: int = 2,
     ) -> None:
         super().__init__()
-        if in_channels is None or num_classes is None:
-            raise ValueError("in_channels and num_classes must be given where no data decide them")
+        if num_classes is None:
+            raise ValueError("num_classes must be given where no data decide it")
         if num_classes < 0:
             raise ValueError(f"num_classes must be at least 0, got {num_classes}")
         if not channels or min(channels) < 1:
@@ -63,7 +64,7 @@ class UNet(Network):
             raise ValueError(f"weak_dropout must be from 0 to 1, got {weak_dropout}")
         if dims not in CONVOLUTIONS:
             raise ValueError(f"dims must be from 1 to 3, got {dims}")
-        self.in_channels = in_channels
+        self.in_channels = in_channels = in_channels or MNIST_SHAPE[0]
         self.channels = tuple(channels)
         self.out_channels = out_channels
         self.num_classes = num_classes

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 import yaml
-from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.flags import CONFIGS
-from lightning_ddpm.hardware import multiplies_bf16
+from lightning_ddpm import Diffusion, MNISTDataModule
+from lightning_ddpm.configs import CONFIGS
+from lightning_ddpm.parts import built
+from lightning_ddpm.training.precision import multiplies_bf16
 
 ROOT = Path(__file__).parents[2]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -24,13 +24,11 @@ BF16 = multiplies_bf16(DEVICE)
 Row = dict[str, object]
 
 
-def default_model(**network: object) -> DiffusionLightningModule:
+def default_model(**network: object) -> Diffusion:
     """The model of the default recipe, with other arguments of its network if given."""
     recipe = yaml.safe_load((CONFIGS / "default.yaml").read_text())["model"]
     recipe["network"].setdefault("init_args", {}).update(network)
-    parser = LightningArgumentParser()
-    parser.add_lightning_class_args(DiffusionLightningModule, "model")
-    return parser.instantiate_classes(parser.parse_object({"model": recipe})).model.to(DEVICE)
+    return built(Diffusion, recipe).to(DEVICE)
 
 
 def default_batch_size() -> int:
@@ -42,7 +40,7 @@ def training_images() -> torch.Tensor:
     """The training images (n, 1, 28, 28) as bytes."""
     data = MNISTDataModule()
     data.prepare_data()
-    return data.load_splits("fit")["train"].images.to(DEVICE)
+    return data.load_splits("fit")["train"].x0.to(DEVICE)
 
 
 def seconds(function: Callable[[], object]) -> float:

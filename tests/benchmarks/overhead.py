@@ -15,7 +15,7 @@ from speed import training_step
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lightning_ddpm import MNISTDataModule
-from lightning_ddpm.callbacks import EMA, LastCheckpoint
+from lightning_ddpm.training import EMA, DiffusionLightningModule, FiniteWatch, LastCheckpoint
 
 STEPS = 150
 
@@ -48,21 +48,22 @@ def with_trainer(data: MNISTDataModule) -> float:
             logger=TensorBoardLogger(folder, default_hp_metric=False),
             callbacks=[
                 EMA(),
+                FiniteWatch(),
                 LearningRateMonitor("step"),
                 ModelCheckpoint(folder),
                 LastCheckpoint(),
                 clock,
             ],
         )
-        model = default_model()
-        model.on_train_end = lambda: None  # no grid
-        trainer.fit(model, data)
+        module = DiffusionLightningModule(default_model(), lr=1e-4)
+        module.on_train_end = lambda: None  # no grid
+        trainer.fit(module, data)
     return (clock.times[1] - clock.times[0]) / (STEPS - 10)
 
 
 def bare(data: MNISTDataModule) -> float:
     """Seconds a step of a loop that has batches, loss, optimizer and EMA, and nothing else."""
-    model, images = default_model(), data.splits["train"].images.to(DEVICE)
+    model, images = default_model(), data.splits["train"].x0.to(DEVICE)
     step, size = training_step(model), default_batch_size()
     weights = list(model.network.parameters())
     averages = [w.detach().clone() for w in weights]
@@ -70,7 +71,7 @@ def bare(data: MNISTDataModule) -> float:
     order = torch.randperm(len(images), device=DEVICE)
     start = time.perf_counter()
     for i in range(STEPS):
-        step(images[order[i * size : (i + 1) * size]].float() / 127.5 - 1)
+        step(images[order[i * size : (i + 1) * size]])
         average(averages, [w.detach() for w in weights], i)
         if i == 9:
             synchronize()

@@ -25,14 +25,14 @@ from scipy.optimize import nnls
 from speed import flops_per_image, training_step
 from torch import nn
 
-from lightning_ddpm import DiffusionLightningModule
+from lightning_ddpm import Diffusion
 from lightning_ddpm.networks import UNet
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
 
-def elements_per_image(model: DiffusionLightningModule, size: int) -> int:
+def elements_per_image(model: Diffusion, size: int) -> int:
     """Numbers that the layers without submodules put out for one image."""
     total = 0
 
@@ -52,8 +52,9 @@ def elements_per_image(model: DiffusionLightningModule, size: int) -> int:
 def case(axis: str, batch: int, width: int = 1, size: int = 28) -> Row:
     """One measurement, and the two quantities that shall explain it."""
     model = default_model(channels=[width * c for c in UNet().channels])
-    model.image_shape = (1, size, size)
-    step, x0 = training_step(model), torch.randn(batch, 1, size, size, device=DEVICE)
+    model.shape = (1, size, size)
+    x0 = torch.randint(256, (batch, *model.shape), dtype=torch.uint8, device=DEVICE)
+    step = training_step(model)
     return {
         "axis": axis,
         "batch": batch,

@@ -18,24 +18,23 @@ from peers import PEERS
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_ddpm import DiffusionLightningModule
-from lightning_ddpm.guidance import chosen
-from lightning_ddpm.muon import Muon
+from lightning_ddpm import Diffusion
+from lightning_ddpm.media.images import from_uint8
+from lightning_ddpm.noise import BatchNoise
+from lightning_ddpm.training.muon import Muon
 
 DDIM_STEPS = 50
 Half = torch.bfloat16
 
 
-def training_step(model: DiffusionLightningModule) -> Callable[[Tensor], None]:
-    """A bare step of the default recipe."""
+def training_step(model: Diffusion) -> Callable[[Tensor], None]:
+    """A bare step of the default recipe, on images as bytes."""
     optimizer = Muon(model.network, 1e-4)
     generator = torch.Generator(DEVICE).manual_seed(0)
 
     def step(x0: Tensor) -> None:
-        t = model.time_sampler.draw(model.schedule, len(x0), generator)
         with torch.autocast(DEVICE, Half, enabled=BF16):
-            weak = chosen(len(x0), model.network.weak_dropout, generator)
-            loss = model.loss(x0, t, torch.randn_like(x0), weak=weak).mean()
+            loss = model.loss({"x0": x0}, BatchNoise(generator, len(x0))).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -44,15 +43,15 @@ def training_step(model: DiffusionLightningModule) -> Callable[[Tensor], None]:
 
 
 @torch.no_grad()
-def sample(model: DiffusionLightningModule, size: int) -> None:
+def sample(model: Diffusion, size: int) -> None:
     """As many samples as asked for, by the default sampler."""
     with torch.autocast(DEVICE, Half, enabled=BF16):
         model.sample(size, progress=False)
 
 
-def flops_per_image(model: DiffusionLightningModule) -> float:
+def flops_per_image(model: Diffusion) -> float:
     """Floating-point operations of a training step's network, forward and backward."""
-    x, t = torch.zeros(1, *model.image_shape, device=DEVICE), torch.zeros(1, device=DEVICE).long()
+    x, t = torch.zeros(1, *model.shape, device=DEVICE), torch.zeros(1, device=DEVICE).long()
     with FlopCounterMode(display=False) as counter:
         model.network(x, t).sum().backward()
     return counter.get_total_flops()
@@ -79,7 +78,7 @@ def matrix_rates() -> dict[str, float]:
     return rates
 
 
-def own_convolutions(model: DiffusionLightningModule, x0: Tensor) -> Callable[[], None]:
+def own_convolutions(model: Diffusion, x0: Tensor) -> Callable[[], None]:
     """Nothing but the network's convolutions, each with the input that it has there."""
     calls: list[tuple[nn.Module, Tensor]] = []
     layers = [m for m in model.network.modules() if isinstance(m, nn.Conv2d)]
@@ -106,10 +105,10 @@ def own_convolutions(model: DiffusionLightningModule, x0: Tensor) -> Callable[[]
 def training(out: Path) -> None:
     """Images a second in training, and the operations a second that this makes."""
     size = default_batch_size()
-    x0 = training_images()[:size].float() / 127.5 - 1
-    model = default_model()
+    images = training_images()[:size]
+    x0, model = from_uint8(images), default_model()
     ours = training_step(model)
-    steps: dict[str, Callable[[], object]] = {"lightning_ddpm": lambda: ours(x0)}
+    steps: dict[str, Callable[[], object]] = {"lightning_ddpm": lambda: ours(images)}
     for name, make in PEERS.items():
         peer = make()
         steps[name] = lambda peer=peer: peer.step(x0)

@@ -11,8 +11,7 @@ from common import DEVICE, ROOT, Row, machine, report, run_process, training_ima
 from peers import PEERS
 
 from lightning_ddpm import MNISTDataModule
-from lightning_ddpm.images import to_uint8
-from lightning_ddpm.metrics import Judge
+from lightning_ddpm.media.images import from_uint8, to_uint8
 
 FIGURES = ("frechet_distance", "frechet_floor", "precision", "recall", "coverage")
 
@@ -27,7 +26,7 @@ def ours(recipe: str, seed: int, size: int) -> Row:
         options = ("--ckpt_path", checkpoint, "--num_samples", size, "--seed", seed, *quiet)
         sampling, _, _ = run_process(ROOT / "train.py", "predict", *options)
         samples = Path(folder) / "samples" / "samples.npz"
-        _, _, text = run_process("-m", "lightning_ddpm.score", samples, "--json")
+        _, _, text = run_process(ROOT / "train.py", "score", samples, "--json")
     figures = json.loads(text)
     return {
         "run": f"{recipe}, seed {seed}",
@@ -47,7 +46,7 @@ def theirs(name: str, budget: float, size: int) -> Row:
     half = DEVICE == "cuda"  # on a CPU this network is faster in float32
     start = time.perf_counter()
     while time.perf_counter() - start < budget:
-        batch = images[torch.randint(len(images), (128,), device=DEVICE)].float() / 127.5 - 1
+        batch = from_uint8(images[torch.randint(len(images), (128,), device=DEVICE)])
         with torch.autocast(DEVICE, torch.bfloat16, enabled=half):
             peer.step(batch)
         steps += 1
@@ -58,9 +57,10 @@ def theirs(name: str, budget: float, size: int) -> Row:
             parts.append(to_uint8(peer.sample(100, 50).float()).cpu())
     sampling = time.perf_counter() - start
     data = MNISTDataModule()
-    judge = Judge(data.load_splits("fit")["train"])
+    judge = data.judge()
+    assert judge is not None
     figures = judge.score(torch.cat(parts))
-    floor = judge.score(data.load_splits("test")["test"].images[:size])["frechet_distance"]
+    floor = judge.floors(size, labelled=False)["frechet_distance"]
     return {
         "run": f"{name}, {steps} steps",
         "training s": training,

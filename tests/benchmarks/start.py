@@ -16,7 +16,10 @@ def start(out: Path) -> None:
             "import torch, lightning, torchvision, torchmetrics": (
                 *("-c", "import torch, lightning.pytorch.cli, torchvision, torchmetrics"),
             ),
-            "import lightning_ddpm": ("-c", "import lightning_ddpm"),
+            "import torch": ("-c", "import torch"),
+            "import lightning_ddpm.diffusion": ("-c", "import lightning_ddpm.diffusion"),
+            "import lightning.pytorch.cli": ("-c", "import lightning.pytorch.cli"),
+            "import lightning_ddpm.cli": ("-c", "import lightning_ddpm.cli"),
             "train.py --help": (TRAIN, "--help"),
             "train.py --max_steps 100": (TRAIN, *SHORT, "--trainer.default_root_dir", folder),
         }

@@ -14,9 +14,9 @@ import torch
 from common import BF16, DEVICE, seconds
 from tqdm import tqdm
 
-from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.images import to_uint8
-from lightning_ddpm.metrics import Judge
+from lightning_ddpm import Diffusion, MNISTDataModule, load_model
+from lightning_ddpm.judge import DigitJudge
+from lightning_ddpm.media.images import to_uint8
 from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver, Heun, Sampler
 
 matplotlib.use("agg")
@@ -25,16 +25,14 @@ from matplotlib import pyplot as plt
 SAMPLERS = {
     "DDIM": (DDIM, (10, 20, 50)),
     "DPMSolver": (DPMSolver, (10, 15, 20, 50)),
-    "DPMSolver, sde 1": (partial(DPMSolver, sde=1.0), (10, 15, 20, 25, 50)),
+    "DPMSolver, eta 1": (partial(DPMSolver, eta=1.0), (10, 15, 20, 25, 50)),
     "Heun": (Heun, (10, 20)),
     "Ancestral": (Ancestral, (15, 25, 50, 250, 1000)),
 }
 
 
 @torch.no_grad()
-def measure(
-    model: DiffusionLightningModule, judge: Judge, sampler: Sampler, size: int
-) -> dict[str, float]:
+def measure(model: Diffusion, judge: DigitJudge, sampler: Sampler, size: int) -> dict[str, float]:
     """Seconds to generate ``size`` images, and their figures."""
     images = []
 
@@ -71,12 +69,11 @@ def main() -> None:
     parser.add_argument("--most_steps", type=int, default=1000, help="leave out what has more")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    model = DiffusionLightningModule.load_from_checkpoint(
-        options.ckpt_path, weights_only=True, map_location=DEVICE
-    )
+    model = load_model(options.ckpt_path).to(DEVICE)
     data = MNISTDataModule()
-    judge = Judge(data.load_splits("fit")["train"]).to(DEVICE)
-    floors = judge.score(data.load_splits("test")["test"].images[: options.num_samples])
+    judge = data.judge()
+    assert judge is not None
+    floors = judge.to(DEVICE).floors(options.num_samples, labelled=False)
     cases = [
         (name, make(steps))
         for name, (make, all_steps) in SAMPLERS.items()

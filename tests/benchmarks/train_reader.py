@@ -1,4 +1,4 @@
-"""Trains the frozen classifiers: ``python -m lightning_ddpm.metrics.train convolutions FILE``."""
+"""Trains the frozen classifiers: ``python tests/benchmarks/train_reader.py convolutions FILE``."""
 
 import argparse
 import hashlib
@@ -13,7 +13,7 @@ from tqdm import trange
 
 from lightning_ddpm.data import MNISTDataModule
 from lightning_ddpm.files import replacing
-from lightning_ddpm.metrics.networks import ARCHITECTURES, FEATURES
+from lightning_ddpm.judge.networks import ARCHITECTURES, FEATURES
 
 
 def distorted(x: Float[Tensor, "b 1 28 28"]) -> Float[Tensor, "b 1 28 28"]:
@@ -46,8 +46,8 @@ def train(name: str, data: MNISTDataModule, epochs: int, seed: int = 0) -> nn.Mo
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs * batches)
     for _ in trange(epochs, unit="epoch"):
         for index in torch.randperm(len(split))[: batches * 128].split(128):
-            logits = model["head"](model["network"](distorted(split.images[index] / 255)))
-            loss = F.cross_entropy(logits, split.labels[index], label_smoothing=0.05)
+            logits = model["head"](model["network"](distorted(split.x0[index] / 255)))
+            loss = F.cross_entropy(logits, split.condition[index], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -61,7 +61,7 @@ def accuracy(model: nn.ModuleDict, data: MNISTDataModule) -> float:
     data.setup("test")
     test = data.splits["test"]
     right = [
-        model["head"](model["network"](test.images[index] / 255)).argmax(1) == test.labels[index]
+        model["head"](model["network"](test.x0[index] / 255)).argmax(1) == test.condition[index]
         for index in torch.arange(len(test)).split(1000)
     ]
     return torch.cat(right).double().mean().item()

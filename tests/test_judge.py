@@ -8,10 +8,10 @@ from torch.backends import cudnn
 from torch.nn import functional as F
 
 from lightning_ddpm import MNISTDataModule
-from lightning_ddpm.data.base import ImageDataset
-from lightning_ddpm.metrics import DigitFeatures, Judge, Manifold, nearest, table, with_floors
-from lightning_ddpm.metrics import features as features_module
-from lightning_ddpm.metrics.judge import frechet_distance, kernel_distance
+from lightning_ddpm.data import ArrayDataset
+from lightning_ddpm.judge import DigitFeatures, DigitJudge, Manifold, nearest, table, with_floors
+from lightning_ddpm.judge import features as features_module
+from lightning_ddpm.judge.digits import frechet_distance, kernel_distance
 
 SIZE = 500
 
@@ -20,20 +20,31 @@ SIZE = 500
 def data() -> MNISTDataModule:
     data = MNISTDataModule(source=SOURCE)
     data.setup("fit")
-    train = data.splits["train"]
-    data.splits["train"] = ImageDataset(train.images[:3500], train.labels[:3500])
+    data.splits["train"] = data.splits["train"].part(torch.arange(3500))
     data.splits |= data.load_splits("test")
     return data
 
 
 @pytest.fixture(scope="module")
-def judge(data: MNISTDataModule) -> Judge:
-    return Judge(data.splits["train"])
+def train(data: MNISTDataModule) -> ArrayDataset:
+    return data.splits["train"]
 
 
 @pytest.fixture(scope="module")
-def floors(judge: Judge, data: MNISTDataModule) -> dict[str, float]:
-    return judge.score(data.splits["test"].images[:SIZE])
+def test(data: MNISTDataModule) -> ArrayDataset:
+    return data.splits["test"]
+
+
+@pytest.fixture(scope="module")
+def judge(data: MNISTDataModule) -> DigitJudge:
+    judge = data.judge()
+    assert isinstance(judge, DigitJudge)
+    return judge
+
+
+@pytest.fixture(scope="module")
+def floors(judge: DigitJudge) -> dict[str, float]:
+    return judge.floors(SIZE, labelled=False)
 
 
 def test_frechet_distance_of_two_gaussians() -> None:
@@ -107,35 +118,34 @@ def test_manifold_of_extremes() -> None:
     assert collapsed["coverage"] < 0.1
 
 
-def test_nearest_by_brute_force(data: MNISTDataModule) -> None:
-    images, train = data.splits["test"].images[:20], data.splits["train"].images[:900]
-    distances, places = nearest(images, train)
-    brute = torch.cdist(images.flatten(1).double() / 255, train.flatten(1).double() / 255)
+def test_nearest_by_brute_force(train: ArrayDataset, test: ArrayDataset) -> None:
+    images, others = test.x0[:20], train.x0[:900]
+    distances, places = nearest(images, others)
+    brute = torch.cdist(images.flatten(1).double() / 255, others.flatten(1).double() / 255)
     expected = brute.topk(2, largest=False)
     torch.testing.assert_close(distances.double(), expected.values, rtol=1e-5, atol=1e-5)
     assert torch.equal(places, expected.indices)
 
 
 def test_copies_of_training_images_are_caught(
-    judge: Judge, data: MNISTDataModule, floors: dict[str, float]
+    judge: DigitJudge, train: ArrayDataset, floors: dict[str, float]
 ) -> None:
-    copies = judge.score(data.splits["train"].images[:SIZE])
+    copies = judge.score(train.x0[:SIZE])
     assert copies["near_copies"] == 1
     assert copies["nearest_distance"] == 0
     assert floors["near_copies"] < 0.02
     assert floors["nearest_distance"] > 3
-    damaged = data.splits["train"].images[:SIZE].clone()
+    damaged = train.x0[:SIZE].clone()
     damaged[:, :, 10, 10] //= 2  # a pixel of a copy
     assert judge.score(damaged)["near_copies"] > 0.98
 
 
-def test_a_missing_class_is_caught(judge: Judge, data: MNISTDataModule, floors) -> None:
-    train = data.splits["train"]
-    without = judge.score(train.images[train.labels != 4][:SIZE])
+def test_a_missing_class_is_caught(judge: DigitJudge, train: ArrayDataset, floors) -> None:
+    without = judge.score(train.x0[train.condition != 4][:SIZE])
     assert floors["class_chi_square"] < 27.9  # 99.9% of chi-square with 9 degrees of freedom
     assert without["class_chi_square"] > 40
     assert without["share_of_4"] < 0.02
-    ones = judge.score(train.images[train.labels == 1][:300])
+    ones = judge.score(train.x0[train.condition == 1][:300])
     assert ones["share_of_1"] > 0.98
     assert ones["recall"] < 0.3 < floors["recall"]
     assert ones["coverage"] < 0.3 < floors["coverage"]
@@ -143,9 +153,9 @@ def test_a_missing_class_is_caught(judge: Judge, data: MNISTDataModule, floors) 
 
 @pytest.mark.parametrize("damage", ["noise", "blur"])
 def test_more_damage_is_a_worse_score(
-    judge: Judge, data: MNISTDataModule, floors: dict[str, float], damage: str
+    judge: DigitJudge, test: ArrayDataset, floors: dict[str, float], damage: str
 ) -> None:
-    images = data.splits["test"].images[:SIZE].float()
+    images = test.x0[:SIZE].float()
     ranks = [floors]
     for strength in (1, 2, 3):
         if damage == "noise":
@@ -161,26 +171,32 @@ def test_more_damage_is_a_worse_score(
         assert values[0] > values[1] > values[3], name
 
 
-def test_figures_do_not_depend_on_the_batches(judge: Judge, data: MNISTDataModule, floors) -> None:
-    test = data.splits["test"]
+def test_figures_do_not_depend_on_the_batches(
+    judge: DigitJudge, test: ArrayDataset, floors
+) -> None:
     for place in torch.randperm(SIZE).split(77):
-        judge.update(test.images[place], place)
+        judge.update(test.x0[place], place)
     assert judge.figures() == pytest.approx(floors, rel=1e-4, abs=1e-6)
 
 
-def test_labels_are_read(judge: Judge, data: MNISTDataModule) -> None:
-    test = data.splits["test"]
-    labels = test.labels[:SIZE].clone()
-    assert judge.score(test.images[:SIZE], labels)["label_accuracy"] > 0.98
-    labels[: SIZE // 2] = (labels[: SIZE // 2] + 1) % 10
-    wrong = judge.score(test.images[:SIZE], labels)["label_accuracy"]
-    assert wrong == pytest.approx(0.5, abs=0.03)
-    assert "label_accuracy" not in judge.score(test.images[:SIZE])
+def test_labels_are_read(judge: DigitJudge, test: ArrayDataset, floors) -> None:
+    images, labels = test.x0[:200], test.condition[:200].clone()
+    assert judge.score(images, labels)["label_accuracy"] > 0.98
+    labels[:100] = (labels[:100] + 1) % 10
+    assert judge.score(images, labels)["label_accuracy"] == pytest.approx(0.5, abs=0.03)
+    assert "label_accuracy" not in floors
 
 
-def test_too_few_images_are_refused(judge: Judge, data: MNISTDataModule) -> None:
+def test_floors_are_the_figures_of_test_images(judge: DigitJudge, test: ArrayDataset) -> None:
+    floors = judge.floors(100, labelled=True)
+    assert floors == judge.score(test.x0[:100], test.condition[:100])
+    assert floors["label_accuracy"] > 0.98
+    assert judge.most == len(test)
+
+
+def test_too_few_images_are_refused(judge: DigitJudge, test: ArrayDataset) -> None:
     with pytest.raises(ValueError, match="at least 6 images are needed"):
-        judge.score(data.splits["test"].images[:5])
+        judge.score(test.x0[:5])
     judge.reset()
 
 
@@ -198,8 +214,8 @@ def test_frozen_classifiers_read_the_test_images(name: str, least: float) -> Non
     data, features = MNISTDataModule(source="mnist"), DigitFeatures(name)
     test = data.load_splits("test")["test"]
     right = [
-        features.classify(features(test.images[i])) == test.labels[i]
-        for i in torch.arange(10_000).split(500)
+        features.classify(features(test.x0[i])) == test.condition[i]
+        for i in torch.arange(0, 10_000, 4).split(500)
     ]
     assert torch.cat(right).double().mean() >= least
 
@@ -235,10 +251,10 @@ def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         DigitFeatures()
 
 
-def test_the_two_classifiers_agree_on_what_is_better(data: MNISTDataModule) -> None:
-    images, train = data.splits["test"].images[:SIZE], data.splits["train"].images
+def test_the_two_classifiers_agree_on_what_is_better(train, test) -> None:
+    images = test.x0[:SIZE]
     noisy = (images + 40 * torch.randn(images.shape)).clamp(0, 255).to(torch.uint8)
     for name in ("convolutions", "patches"):
         features = DigitFeatures(name)
-        real, clean, bad = (features(x) for x in (train, images, noisy))
+        real, clean, bad = (features(x) for x in (train.x0[:1000], images, noisy))
         assert 3 * frechet_distance(real, clean) < frechet_distance(real, bad)
