@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-Batch = Mapping[str, Tensor] | Sequence[Tensor]
+Batch = Any  # what a loader of one's own gives is looked at, not believed
 """A dict of ``x0`` (b, ...), raw as the medium has it, and the ``condition`` (b, ...), if any; or a
 pair of both, as torchvision's data sets give images and labels. ``index`` (b), each sample's place
 in its split, lets its noise in validation be its own."""

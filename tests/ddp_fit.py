@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ddpm import Diffusion, DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.networks import MLP
@@ -69,7 +70,11 @@ def fit(folder: Path, source: str, processes: int) -> None:
     )
     model = Diffusion(MLP(hidden=32), sampler=Ancestral(2))
     data = MNISTDataModule(source=source, batch_size=100 // processes)
-    trainer.fit(DiffusionLightningModule(model), data)
+    module = DiffusionLightningModule(model)
+    trainer.fit(module, data)
+    own = TensorDataset(*data.splits["val"].part(torch.arange(200)).pair())
+    (logged,) = trainer.validate(module, DataLoader(own, 100 // processes), verbose=False)
+    torch.save(torch.tensor(logged["val/loss"]), folder / f"own{trainer.global_rank}.pt")
 
 
 if __name__ == "__main__":

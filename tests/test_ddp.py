@@ -30,7 +30,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder, threads = tmp_path_factory.mktemp("alone"), torch.get_num_threads()
     ddp_fit.fit(folder, SOURCE, processes=1)
     torch.set_num_threads(threads)
-    return notes_of(folder, 0)
+    return notes_of(folder, 0) | {"own": torch.load(folder / "own0.pt", weights_only=True).item()}
 
 
 def notes_of(folder: Path, rank: int) -> dict[str, Any]:
@@ -62,6 +62,12 @@ def test_two_processes_validate_as_one_does(folder: Path) -> None:
         assert notes_of(folder, rank)["val_loss"].item() == pytest.approx(
             logged["val/loss"], rel=1e-5
         )
+
+
+def test_two_processes_count_the_samples_of_a_loader_of_one_s_own(folder: Path, alone) -> None:
+    losses = [torch.load(folder / f"own{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert losses[0] == losses[1]
+    assert losses[0].item() == pytest.approx(alone["own"], rel=1e-4)
 
 
 def test_two_processes_judge_as_one_does(folder: Path, alone) -> None:

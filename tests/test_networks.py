@@ -97,8 +97,8 @@ def test_upsample_makes_each_position_from_one(dims: int) -> None:
     up = upsample(x)
     assert up.shape == (2, 3, *(2 * size for size in x.shape[2:]))
     corner = up[(..., *[slice(2)] * dims)].flatten(1)  # (b, c * 2^n): of the first position
-    weight, bias = upsample[0].weight.flatten(1), upsample[0].bias
-    expected = x[(..., *[0] * dims)] @ weight.T + bias
+    weight, bias = (upsample[0].get_parameter(name) for name in ("weight", "bias"))
+    expected = x[(..., *[0] * dims)] @ weight.flatten(1).T + bias
     torch.testing.assert_close(corner, expected)
 
 

@@ -206,7 +206,7 @@ def test_impossible_eta_is_refused(cls: type[DDIM | DPMSolver], eta: float) -> N
 
 
 @pytest.fixture(scope="module")
-def judged(digits: MNISTDataModule) -> Callable[[torch.Tensor], float]:
+def judged(digits: MNISTDataModule) -> Callable[[torch.Tensor], torch.Tensor]:
     """How far digits are from real ones, in units of as many unseen real ones."""
     features = DigitFeatures()
     train, val = (features(digits.splits[name].x0[:2000]) for name in ("train", "val"))

@@ -4,22 +4,17 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import pytest
+import torch
+from conftest import SOURCE
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tiny import TINY
 
 
-@pytest.fixture
-def events(train_py, tmp_path: Path) -> EventAccumulator:
-    train_py(*TINY, "--lr", 0.002, "--max_steps", 30, "--limit_train_batches", 10)
-    accumulator = EventAccumulator(str(next((tmp_path / "lightning_logs").iterdir())))
-    accumulator.Reload()
-    return accumulator
-
-
-def test_tensorboard_shows_the_run(events: EventAccumulator, tmp_path: Path) -> None:
+def test_tensorboard_shows_the_run(call_main, tmp_path: Path) -> None:
+    call_main(*TINY, "--lr", 0.002, "--max_steps", 30, "--limit_train_batches", 10)
+    events = EventAccumulator(str(next((tmp_path / "lightning_logs").iterdir()))).Reload()
     tags = events.Tags()
     assert set(tags["scalars"]) >= {"train/loss", "val/loss", "hp/val_loss", "lr-Muon/pg1"}
     assert len(events.Scalars("val/loss")) == 3
@@ -36,10 +31,14 @@ def test_tensorboard_shows_the_run(events: EventAccumulator, tmp_path: Path) -> 
     config = text.tensor_proto.string_val[0].decode()
     assert "lightning_ddpm.networks.MLP" in config
     assert "max_steps: 30" in config
+    saved = torch.load(next(tmp_path.rglob("last.ckpt")), weights_only=True)
+    assert saved["data"]["class_path"] == "lightning_ddpm.data.MNISTDataModule"
+    assert saved["data"]["init_args"]["source"] == SOURCE
+    assert saved["data"]["init_args"]["batch_size"] == 64
 
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     hparams = dict(session.hparams)
     assert hparams["lr"].number_value == 0.002
     assert hparams["source_used"].string_value in ("mnist", "packaged")
-    assert "MLP" in hparams["network/class_path"].string_value
+    assert "MLP" in hparams["model/init_args/network/class_path"].string_value

@@ -29,7 +29,7 @@ class ArrayDataset(Dataset):
         self, x0: Shaped[Tensor, "n ..."], condition: Shaped[Tensor, "n ..."] | None = None
     ) -> None:
         self.x0 = x0
-        self.condition = condition
+        self.condition: Any = condition  # a tensor wherever there are labels
 
     def __len__(self) -> int:
         return len(self.x0)
