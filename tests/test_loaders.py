@@ -21,7 +21,10 @@ def pairs(size: int = 10) -> DataLoader:
 
 def dicts(size: int = 10) -> DataLoader:
     """Bytes, labels, and each image's place."""
-    rows = [{"x0": x, "condition": c, "index": i} for i, (x, c) in enumerate(zip(IMAGES, LABELS))]
+    rows = [
+        {"x0": x, "condition": c, "index": i}
+        for i, (x, c) in enumerate(zip(IMAGES, LABELS, strict=True))
+    ]
     return DataLoader(rows, batch_size=size)
 
 
@@ -62,7 +65,9 @@ def test_without_an_index_samples_are_counted(size: int, tmp_path: Path) -> None
 )
 def test_anything_else_is_one_line_that_names_the_contract(batch, found: str, tmp_path) -> None:
     loader = DataLoader([0], collate_fn=lambda _: batch)
-    with pytest.raises(ValueError, match="a batch must be a dict of tensors x0 and.*pair") as error:
+    with pytest.raises(
+        ValueError, match=r"a batch must be a dict of tensors x0 and.*pair"
+    ) as error:
         trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(tiny_model(), loader)
     assert str(error.value).endswith(found)
     assert "\n" not in str(error.value)
