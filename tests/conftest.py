@@ -48,6 +48,7 @@ PROCESSES = ("test_resume", "test_faults", "test_nodes", "test_ddp", "test_brows
 """Files that start processes, which share the cores with one other test at most."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With pytest-xdist, a file goes to one worker, for its fixtures; these first, one by one."""
     items.sort(key=lambda item: item.path.stem not in PROCESSES)

@@ -1,5 +1,6 @@
 """What a network is told: any tensor led by the samples, which passes through untouched."""
 
+import re
 from itertools import repeat
 
 import pytest
@@ -133,11 +134,11 @@ def test_a_condition_passes_through_untouched(shape: tuple[int, ...], dtype: tor
 
 @pytest.mark.parametrize(
     "condition",
-    [torch.zeros(3, 2), torch.zeros(1, 2), torch.tensor(1.0), torch.zeros(0, 2)],
+    [torch.zeros(3, 2), torch.zeros(1, 2), torch.zeros(0, 2), torch.zeros(1)],
     ids=lambda condition: str(tuple(condition.shape)),
 )
 def test_a_condition_of_other_samples_is_refused(condition: torch.Tensor) -> None:
-    told, shape = model(), str(tuple(condition.shape)).replace("(", "\\(").replace(")", "\\)")
+    told, shape = model(), re.escape(str(tuple(condition.shape)))
     with pytest.raises(ValueError, match=f"^a condition of 2 samples cannot be of shape {shape}$"):
         told.sample(2, condition=condition, progress=False)
     message = f"^Told is told a condition of each of 2 samples, got one of shape {shape}$"
@@ -146,10 +147,10 @@ def test_a_condition_of_other_samples_is_refused(condition: torch.Tensor) -> Non
 
 
 def test_what_the_network_refuses_is_one_line() -> None:
-    with pytest.raises(ValueError, match="^an embedding must be \\(b, 2\\), got \\(4, 3\\)$"):
+    with pytest.raises(ValueError, match=r"^an embedding must be \(b, 2\), got \(4, 3\)$"):
         model().sample(4, condition=torch.zeros(4, 3), progress=False)
     labels = torch.zeros(2, 3).long()
-    with pytest.raises(ValueError, match="must be labels, integers of shape \\(b\\), got"):
+    with pytest.raises(ValueError, match=r"must be labels, integers of shape \(b\), got"):
         tiny(UNet(channels=(4,), num_classes=3)).sample(2, condition=labels, progress=False)
 
 
@@ -196,7 +197,7 @@ def test_a_batch_of_another_form_is_refused(wrong, found: str) -> None:
 def test_data_of_another_shape_and_a_missing_condition_are_refused() -> None:
     noise = SampleNoise(0, range(2))
     wide = torch.zeros(2, 1, 4, 8, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="shape \\(1, 4, 4\\) of the model .* \\(1, 4, 8\\)"):
+    with pytest.raises(ValueError, match=r"shape \(1, 4, 4\) of the model .* \(1, 4, 8\)"):
         tiny().loss({"x0": wide}, noise)
     with pytest.raises(ValueError, match="Told is told a condition of each of 2 samples, got none"):
         model().loss({"x0": batch(2)["x0"]}, noise)

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import FULL_MNIST, SOURCE
+from fits import trainer
+from lightning import LightningModule
 from torchvision import datasets
 
 from lightning_ddpm import MNISTDataModule
-from lightning_ddpm.data import DataError
+from lightning_ddpm.data import DataError, mnist
 from lightning_ddpm.data.mnist import FILES, packaged_digits
 
 
@@ -103,6 +105,35 @@ def test_training_batches_are_shuffled_and_complete() -> None:
     index = torch.cat([batch["index"] for batch in data.train_dataloader()])
     assert not torch.equal(index, index.sort().values)
     assert torch.equal(index.sort().values, torch.arange(len(data.splits["train"])))
+
+
+class MeanImage(LightningModule):
+    """Somebody else's, which knows nothing of this package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.nn.Parameter(torch.zeros(1, 28, 28))
+        self.seen: list[torch.Tensor] = []
+
+    def training_step(self, batch, batch_idx) -> torch.Tensor:
+        self.seen.append(batch["index"])
+        return (batch["x0"] / 255 - self.mean).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=100.0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_somebody_else_s_module_trains_on_them(tmp_path: Path, workers: int) -> None:
+    data, module = MNISTDataModule(source="packaged", num_workers=workers), MeanImage()
+    options = {"max_epochs": 2, "limit_train_batches": 20, "limit_val_batches": 0}
+    trainer(tmp_path, **options).fit(module, data)
+    # Oracle: the mean of the images, of which it has seen nearly two thirds.
+    mean = data.splits["train"].x0.float().mean(0) / 255
+    assert (module.mean - mean).abs().max() < 0.1
+    first, second = torch.cat(module.seen[:20]), torch.cat(module.seen[20:])
+    assert len(first.unique()) == len(second.unique()) == 20 * 128
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -209,11 +240,12 @@ def test_without_a_network_the_packaged_digits_are_used(
             silent.close()
         mirrors = [f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{port}/mirror/"]
         monkeypatch.setattr(datasets.MNIST, "mirrors", mirrors)
+        monkeypatch.setattr(mnist, "NETWORK_TIMEOUT", 1)
         data = MNISTDataModule(str(tmp_path / "data"))
         start = time.monotonic()
         with pytest.warns(UserWarning, match="using the 5,000 MNIST digits") as warned:
             data.prepare_data()
-        assert time.monotonic() - start < 30
+        assert time.monotonic() - start < 10
         assert len([w for w in warned if "MNIST digits" in str(w.message)]) == 1
         data.setup("fit")
         assert data.hparams["source_used"] == "packaged"
@@ -236,6 +268,7 @@ def test_other_data_sets_of_this_format(tmp_path: Path, dataset: str) -> None:
     data.prepare_data()
     data.setup("fit")
     assert len(data.splits["train"]) == 55_000
+    assert data.judge() is None
     shutil.rmtree(tmp_path / dataset)
     with pytest.raises(ValueError, match="packaged has MNIST only"):
         MNISTDataModule(str(tmp_path), dataset=dataset, source="packaged")

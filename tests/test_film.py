@@ -13,7 +13,7 @@ from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.samplers import DDIM
 
 
-@pytest.mark.parametrize(("steps", "frames"), [(5, 6), (70, 50)])
+@pytest.mark.parametrize(("steps", "frames"), [(5, 6), (52, 50)])
 def test_the_film_leads_from_noise_to_the_grid(
     call_main, tmp_path: Path, steps: int, frames: int
 ) -> None:

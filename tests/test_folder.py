@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from lightning_ddpm import load_model
 from lightning_ddpm.data import DataError, ImageFolderDataModule
+from lightning_ddpm.media.images import to_uint8
 
 BRIEF = ("--max_steps", 2, "--limit_val_batches", 1, "--steps", 2, "--accelerator", "cpu")
 OWN = ("--data", "ImageFolderDataModule", "--data_dir")
@@ -98,7 +99,7 @@ def test_photographs_are_upright(tmp_path: Path) -> None:
     assert {i.tobytes() for i in images} == {t.tobytes() for t in turned}
 
 
-def test_trains_and_samples_with_the_same_command(call_main, tmp_path: Path) -> None:
+def test_trains_and_samples_with_the_same_command(call_main, tmp_path: Path, capfd) -> None:
     write_images(tmp_path / "own", (16, 12))
     call_main(*OWN, "own", "--batch_size", 4, *BRIEF)
     (checkpoint,) = tmp_path.rglob("last.ckpt")
@@ -108,10 +109,15 @@ def test_trains_and_samples_with_the_same_command(call_main, tmp_path: Path) -> 
     call_main("predict", "--ckpt_path", checkpoint, "--num_samples", 5)
     images = np.load(tmp_path / "samples" / "samples.npz")["images"]
     assert images.shape == (5, 3, 12, 16)
-    expected = ((model.sample(5, progress=False) + 1) * 127.5).round().numpy()
+    expected = to_uint8(model.sample(5, progress=False)).int().numpy()
     assert np.abs(images.astype(int) - expected).max() <= 1
     call_main("validate", "--ckpt_path", checkpoint, "--limit_val_batches", 1)  # it knows the data
+    capfd.readouterr()
     call_main("test", "--ckpt_path", checkpoint, "--limit_test_batches", 1)
+    output = capfd.readouterr().out
+    assert "bits per dimension: " in output
+    assert "floor" not in output  # there is no judge of such images
+    assert ImageFolderDataModule("own").judge() is None
 
 
 def test_every_network_and_the_labels_take_own_images(call_main, tmp_path: Path, capfd) -> None:

@@ -31,20 +31,33 @@ def test_orthogonalised_is_muons_iteration_of_the_matrix_itself() -> None:
         torch.testing.assert_close(result.double(), x, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def names_of_matrices(module: nn.Module) -> set[str]:
+    ids = {id(matrix) for matrix in matrices(module)}
+    return {name for name, p in module.named_parameters() if id(p) in ids}
+
+
+@pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d])
 def test_matrices_are_told_by_their_shape(conv: type[nn.Module]) -> None:
     module = nn.ModuleDict(
         {
             "table": nn.Embedding(50, 16),
             "attention": nn.MultiheadAttention(16, 4),
+            "apart": nn.MultiheadAttention(16, 4, kdim=8, vdim=8),
             "filters": conv(16, 32, 3),
+            "linear": nn.Linear(16, 32),
             "norm": nn.GroupNorm(1, 16),
         }
     )
-    names = {id(p): name for name, p in module.named_parameters()}
-    found = {names[id(p)] for p in matrices(module)}
-    attention = {"attention.in_proj_weight", "attention.out_proj.weight"}
-    assert found == {*attention, "filters.weight"}
+    attention = {"attention.in_proj_weight", "attention.out_proj.weight", "apart.out_proj.weight"}
+    attention |= {f"apart.{name}_proj_weight" for name in "qkv"}
+    assert names_of_matrices(module) == {*attention, "filters.weight", "linear.weight"}
+
+
+def test_a_table_that_is_shared_is_no_matrix() -> None:
+    table, head = nn.Embedding(50, 16), nn.Linear(16, 50, bias=False)
+    head.weight = table.weight
+    for layers in ((table, head), (head, table)):
+        assert names_of_matrices(nn.Sequential(*layers)) == set()
 
 
 def gradients(model: nn.Module, steps: int) -> list[list[torch.Tensor]]:
@@ -67,16 +80,16 @@ def test_what_is_no_matrix_goes_by_adam() -> None:
 
 def test_matrices_move_by_the_orthogonalised_momentum() -> None:
     # Oracle: Nesterov's momentum written out, and the polar factor from the decomposition.
-    layer = nn.Conv2d(4, 8, 3, bias=False)
+    layer = nn.Conv2d(8, 12, 3, bias=False)
     start, steps = layer.weight.detach().clone(), gradients(layer, 3)
     optimizer = Muon(layer, 0.01, momentum=0.9)
-    momentum, expected = torch.zeros(8, 36), start.flatten(1)
+    momentum, expected = torch.zeros(12, 72), start.flatten(1)
     for (grad,) in steps:
         layer.weight.grad = grad
         optimizer.step()
         momentum = 0.9 * momentum + 0.1 * grad.flatten(1)
         u, _, v = torch.linalg.svd(0.1 * grad.flatten(1) + 0.9 * momentum, full_matrices=False)
-        expected = expected - 0.01 * 0.2 * 36**0.5 * u @ v
+        expected = expected - 0.01 * 0.2 * 72**0.5 * u @ v
     start = start.flatten(1)
     moved, planned = layer.weight.detach().flatten(1) - start, expected - start
     cosine = torch.cosine_similarity(moved.flatten(), planned.flatten(), dim=0)
@@ -91,7 +104,7 @@ def test_state_survives_a_checkpoint() -> None:
                 p.grad = grad
             optimizer.step()
 
-    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Embedding(3, 4))
+    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.GroupNorm(2, 8), nn.Embedding(3, 4))
     steps = gradients(model, 6)
     start = deepcopy(model.state_dict())
     run(model, optimizer := Muon(model, 0.01), steps[:3])

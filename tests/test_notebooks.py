@@ -35,7 +35,7 @@ def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for cell in notebook.cells:
         cell.outputs = []
     folder = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=120, resources=folder).execute()
+    NotebookClient(notebook, timeout=300, resources=folder).execute()
     assert pictures(notebook) == pictures(stored) >= 5
 
 
