@@ -44,17 +44,12 @@ def concrete_classes(package: ModuleType, base: type) -> list[type]:
     ]
 
 
-PROCESSES = ("test_resume", "test_faults", "test_nodes", "test_ddp", "test_browser")
-"""Files that start processes, which share the cores with one other test at most."""
+PROCESSES = ("test_resume", "test_faults", "test_fuzz", "test_nodes", "test_ddp", "test_browser")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist, a file goes to one worker, for its fixtures; these first, one by one."""
+    """The files that take longest come first, so that two workers end together."""
     items.sort(key=lambda item: item.path.stem not in PROCESSES)
-    for item in items:
-        name = "processes" if item.path.stem in PROCESSES else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,25 @@ def test_inpainting_keeps_what_is_known(sampler: Sampler, shape: tuple[int, ...]
     assert inpaint(DENOISE, samples, everything, sampler, rounds=1).equal(samples)
 
 
+@each_shape
+def test_inpainting_shows_what_is_known_as_noisy_as_the_rest(shape: tuple[int, ...]) -> None:
+    # Oracle: q(x_t | x_0), whatever the round: what is known, less its signal, is noise alone.
+    samples, seen = drawn(4000 // math.prod(shape), shape), []
+
+    def x0(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = SCHEDULE.alpha_sigma(t)
+        seen.append(((x_t - alpha * samples) / sigma).flatten())
+        return samples
+
+    known = Known(SCHEDULE, x0)
+    inpaint(known, samples, torch.ones_like(samples), Ancestral(6), rounds=3)
+    assert len(seen) == 5 * 3 + 1
+    for noise in seen[3:]:  # the first are from pure noise
+        error = 5 / math.sqrt(len(noise))
+        assert noise.mean().item() == pytest.approx(0, abs=error)
+        assert noise.std().item() == pytest.approx(1, abs=error)
+
+
 def test_inpainting_fits_what_is_known_the_better_the_more_rounds() -> None:
     # Oracle: of two values with correlation r, the unknown one is N(r known, 1 - r^2).
     known = torch.randn(4, 1000)

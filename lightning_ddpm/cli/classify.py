@@ -4,14 +4,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lightning_ddpm.checkpoints import load_model
+from lightning_ddpm.checkpoints import PRETRAINED, load_model
 from lightning_ddpm.classification import detection, errors_of
 from lightning_ddpm.cli.errors import refuse
 from lightning_ddpm.data import MNISTDataModule
 
 
 def classify(
-    ckpt_path: Path,
+    ckpt_path: Path = PRETRAINED,
     data_dir: str | None = None,
     fashion_dir: str | None = None,
     num_images: int = 500,
@@ -20,7 +20,7 @@ def classify(
     """Print the accuracy on MNIST's test images, and how well Fashion-MNIST is told from them.
 
     Args:
-        ckpt_path: the model.
+        ckpt_path: the package's model if not given.
         data_dir: folder of MNIST, as for train.py.
         fashion_dir: folder of Fashion-MNIST; data_dir if not given.
         num_images: how many test images.

@@ -64,7 +64,8 @@ def expand(arguments: list[str], saved: Iterable[Any] = ()) -> list[str]:
     if subcommand == "predict":
         names["--batch_size"] = "--data.init_args.sample_batch_size"
     configs, classes, rest = [], [], []
-    for short, *values in flags:
+    no_limit = flags[:1] == [["--trainer.max_epochs", "-1"]]  # written out already
+    for short, *values in flags[no_limit:]:
         name = names.get(short, short)
         if name in ("--config", "-c"):
             configs += words(name, map(recipe_path, values))
@@ -72,11 +73,13 @@ def expand(arguments: list[str], saved: Iterable[Any] = ()) -> list[str]:
             other = is_other_class(values[0], named(recipes, f"{name[2:]}.class_path"))
             classes += [name, "null"] if other and classes[-2:] != [name, "null"] else []
             classes += words(name, values)
+        elif name == "--data":
+            classes += words(name, values)
         elif name == "--model.labels":
             rest += words(name, (f"[{v}]" if v[:1].isdigit() else v for v in values))
         else:
             rest += words(name, values or ["true"] * (name in SWITCHES))
-    if "--trainer.max_steps" in rest and "--trainer.max_epochs" not in rest:
+    if no_limit or ("--trainer.max_steps" in rest and "--trainer.max_epochs" not in rest):
         configs = ["--trainer.max_epochs=-1", *configs]  # first, so that a recipe can set them
     return [subcommand, *configs, *classes, *rest]
 

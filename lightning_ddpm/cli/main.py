@@ -39,16 +39,12 @@ from lightning_ddpm.training.runs import tensorboard
 
 TOOLS = ("classify", "export", "score")
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
+LIMITS = [f"limit_{split}_batches" for split in ("train", "val", "test", "predict")]
 DECIDED = ("shape", "in_channels", "num_classes")  # by the data, where a recipe has None
 
 
 class CLI(LightningCLI):
-    """``fit``, ``validate``, ``test`` and ``predict`` for the diffusion model.
-
-    Args:
-        saved: the checkpoint or the weights to go on with, if any.
-        options: of ``LightningCLI``.
-    """
+    """``fit``, ``validate``, ``test`` and ``predict``, going on with what is ``saved``, if any."""
 
     def __init__(self, saved: Saved | None, **options: Any) -> None:
         self.saved = saved
@@ -61,10 +57,12 @@ class CLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the Trainer, the model, how it is trained, and the data."""
-        parser.add_lightning_class_args(Trainer, "trainer")
+        plain = {"instantiate": False, "fail_untyped": False, "sub_configs": True}
+        parser.add_class_arguments(Trainer, "trainer", skip={*LIMITS}, **plain)
+        for name in LIMITS:  # one batch is not all of them: Lightning's types make 1.0 of 1
+            parser.add_argument(f"--trainer.{name}", type=int | float | None)
         parser.add_class_arguments(Diffusion, "model", fail_untyped=False)
-        skip = {"skip": {"model"}, "instantiate": False, "fail_untyped": False}
-        parser.add_class_arguments(DiffusionLightningModule, "training", **skip)
+        parser.add_class_arguments(DiffusionLightningModule, "training", skip={"model"}, **plain)
         parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -203,7 +201,8 @@ def run_tool(name: str, arguments: list[str]) -> None:
     flags = groups(arguments)
     words = [word for flag in flags for word in ([*flag, "true"] if flag == ["--json"] else flag)]
     function = getattr(import_module(f"lightning_ddpm.cli.{name}"), name)
-    auto_cli(function, args=words, parser_class=Parser, prog=f"python train.py {name}")
+    about = {"prog": f"python train.py {name}", "description": function.__doc__.split("\n\n")[0]}
+    auto_cli(function, args=words, parser_class=Parser, **about)
 
 
 def main() -> None:

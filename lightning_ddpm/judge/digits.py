@@ -49,7 +49,7 @@ class DigitJudge(Judge):
     def __init__(
         self,
         train: tuple[Digits, Int[Tensor, " n"]],
-        test: tuple[Digits, Int[Tensor, " m"]],
+        test: tuple[UInt8[Tensor, "m 1 28 28"], Int[Tensor, " m"]],
         features: DigitFeatures | None = None,
     ) -> None:
         super().__init__()
