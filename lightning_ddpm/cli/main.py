@@ -57,7 +57,7 @@ class CLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the Trainer, the model, how it is trained, and the data."""
-        plain = {"instantiate": False, "fail_untyped": False, "sub_configs": True}
+        plain: dict[str, Any] = {"instantiate": False, "fail_untyped": False, "sub_configs": True}
         parser.add_class_arguments(Trainer, "trainer", skip={*LIMITS}, **plain)
         for name in LIMITS:  # one batch is not all of them: Lightning's types make 1.0 of 1
             parser.add_argument(f"--trainer.{name}", type=int | float | None)

@@ -35,7 +35,7 @@ def recipes_of(flags: Iterable[list[str]]) -> list[Any]:
 
 
 def find_saved(subcommand: str, flags: list[list[str]]) -> Saved | None:
-    """The checkpoint or the weights that a command goes on with: named, the newest, the package's."""
+    """The checkpoint or the weights to go on with: the named, the newest, the package's."""
     given, recipes = {name: values for name, *values in flags}, recipes_of(flags)
 
     def asked(name: str) -> Any:

@@ -14,6 +14,8 @@ class SaveConfig(SaveConfigCallback):
     Checkpoints keep the class and the arguments of the data.
     """
 
+    data: dict[str, Any] | None = None
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save it when training starts."""
         if stage == "fit":
@@ -29,5 +31,6 @@ class SaveConfig(SaveConfigCallback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Let ``test`` and ``validate`` know the data."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        checkpoint["data"] = config["data"]
+        if self.data is None:
+            self.data = yaml.safe_load(self.parser.dump(self.config, skip_none=False))["data"]
+        checkpoint["data"] = self.data
