@@ -94,7 +94,7 @@ def test_order_of_convergence(cls: type[Sampler], capsys: pytest.CaptureFixture)
     assert order == pytest.approx(ORDERS[cls], abs=0.15)
 
 
-@pytest.mark.parametrize("steps", [10, 1000])
+@pytest.mark.parametrize("steps", [10, 200])
 def test_ddim_with_eta_1_is_ancestral_sampling(steps: int) -> None:
     ddim = draw(DDIM(steps, eta=1.0), LinearSchedule(), 5, 0.4, 0.5)
     ancestral = draw(Ancestral(steps), LinearSchedule(), 5, 0.4, 0.5)
@@ -210,11 +210,11 @@ def judged(digits: MNISTDataModule) -> Callable[[torch.Tensor], torch.Tensor]:
     """How far digits are from real ones, in units of as many unseen real ones."""
     features = DigitFeatures()
     train, val = (features(digits.splits[name].x0[:2000]) for name in ("train", "val"))
-    floor = frechet_distance(train, val[:200])
+    floor = frechet_distance(train, val[:100])
     return lambda x0: frechet_distance(train, features(to_uint8(x0))) / floor
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(20), DDIM(20), DPMSolver(20), Heun(10), Heun(20)])
 def test_every_sampler_draws_digits(sampler: Sampler, judged) -> None:
     # Oracle: real digits. A trained network errs where an ideal one does not: at much noise.
-    assert judged(load_model().sample(200, sampler=sampler, guidance=1, progress=False)) < 3
+    assert judged(load_model().sample(100, sampler=sampler, guidance=1, progress=False)) < 2
