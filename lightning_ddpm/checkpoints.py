@@ -54,7 +54,7 @@ def load_model(path: str | Path = PRETRAINED) -> Diffusion:
     saved = read_saved(path)
     try:
         model = built(Diffusion, saved.recipe["model"])
-        model.load_state_dict(saved.weights)
+        load_weights(model, saved)
     except Exception as error:  # what jsonargparse, a part or torch refuses
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: no model can be built from it: {reason}") from error
@@ -74,18 +74,8 @@ def load_weights(model: Diffusion, saved: Saved) -> None:
     model.load_state_dict(saved.weights)
 
 
-def check_trained(model: Diffusion, saved: Saved, optimizer: str | None = None) -> None:
-    """See that a model is used as it was trained.
-
-    Raises:
-        ValueError: if training is to go on by another ``optimizer`` or, without one, the weights
-            were trained with another target or schedule.
-    """
-    trained = saved.recipe.get("training", {}).get("optimizer")
-    if optimizer is not None and optimizer != trained:
-        raise ValueError(f"--optimizer: the checkpoint holds the state of {trained}")
-    if optimizer is not None:
-        return
+def check_trained(model: Diffusion, saved: Saved) -> None:
+    """Raise ValueError if the weights were trained with another target or schedule."""
     now, before = config_of(model)["init_args"], saved.recipe["model"]
     for part in ("target", "schedule"):
         if json.dumps(now[part]) != json.dumps(before.get(part)):

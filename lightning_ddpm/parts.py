@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -97,6 +98,12 @@ def config_of(part: Any) -> dict[str, Any]:
         for name, value in values.items()
     }
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+
+
+def class_at(path: str) -> Any:
+    """The class that a ``class_path`` names."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def built(cls: type, arguments: Mapping[str, Any]) -> Any:

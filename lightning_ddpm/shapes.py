@@ -1,4 +1,4 @@
-"""Names for the arrays that pass between the parts, and the one broadcast helper.
+"""Names for the arrays that pass between the parts, and what broadcasts and thins them out.
 
 Axes: ``b`` samples in the batch, ``c`` channels, ``*spatial`` whatever axes the medium has: none
 for a table, one for a series, two for an image, three for a video. Time steps are one for each
@@ -8,6 +8,7 @@ channels, or twice as many with a learned variance. A ``Condition`` is whatever 
 of each sample: labels (b), a prompt (b, n), an embedding (b, d).
 """
 
+import torch
 from jaxtyping import Bool, Float, Num, Shaped
 from torch import Tensor
 
@@ -33,3 +34,8 @@ def expand_like(
     What is one for all samples broadcasts as it is.
     """
     return values if values.ndim == 0 else values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def spaced(total: int, count: int) -> list[int]:
+    """Indices of ``count`` of ``total`` things, or of all, from the first to the last."""
+    return torch.linspace(0, total - 1, min(count, total)).round().int().tolist()

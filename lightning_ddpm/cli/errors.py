@@ -6,13 +6,13 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import NoReturn
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_ddpm.data import DataError
+from lightning_ddpm.parts import class_at
 
 REFUSALS = (DataError, MisconfigurationException, OSError, ValueError, ArithmeticError)
 
@@ -61,8 +61,7 @@ class Parser(LightningArgumentParser):
 
 def names_of_subclasses(path: str) -> str:
     """The classes of the package that can stand where the base class ``path`` is asked for."""
-    module, _, name = path.rpartition(".")
-    found, rest = set(), getattr(import_module(module), name).__subclasses__()
+    found, rest = set(), class_at(path).__subclasses__()
     while rest:
         rest += (cls := rest.pop()).__subclasses__()
         if cls.__module__.startswith("lightning_ddpm.") and not inspect.isabstract(cls):

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Iterable
-from importlib import import_module
 from typing import Any
 
 from lightning import Trainer
@@ -11,9 +10,11 @@ from lightning_ddpm.cli.recipes import groups, recipes_of
 from lightning_ddpm.configs import named, recipe_path
 from lightning_ddpm.data import MNISTDataModule
 from lightning_ddpm.diffusion import Diffusion
+from lightning_ddpm.parts import class_at
 from lightning_ddpm.training import DiffusionLightningModule, SampleWriter
 
 PARTS = ("network", "schedule", "target", "sampler", "weighting", "time_sampler", "medium")
+NO_LIMIT = ["--config", "{trainer: {max_epochs: -1}}"]
 SWITCHES = ("--samples.png", "--samples.trajectory", "--json")
 
 
@@ -33,11 +34,10 @@ def short_flags(data_class: Any = MNISTDataModule) -> dict[str, str]:
     return flags | {"--seed": "--seed_everything", "--steps": "--model.sampler.init_args.steps"}
 
 
-def class_named(path: Any) -> Any:
+def class_named(path: str) -> Any:
     """The data module of this path, or of this name in the package; MNIST's if there is none."""
-    module, _, name = str(path).rpartition(".")
     try:
-        found = getattr(import_module(module or "lightning_ddpm.data"), name)
+        found = class_at(path if "." in path else f"lightning_ddpm.data.{path}")
     except Exception:  # the parser says what is wrong
         found = None
     return found if inspect.isclass(found) else MNISTDataModule
@@ -58,14 +58,13 @@ def expand(arguments: list[str], saved: Iterable[Any] = ()) -> list[str]:
     default, *own = recipes_of(flags)
     recipes = [default, *saved, *own]
     asked = {name: values[0] for name, *values in flags if values}
-    names = short_flags(class_named(asked.get("--data", named(recipes, "data.class_path"))))
+    names = short_flags(class_named(str(asked.get("--data", named(recipes, "data.class_path")))))
     if subcommand == "test":
         names |= {f"--{name}": f"--evaluation.{name}" for name in ("outdir", "num_samples")}
     if subcommand == "predict":
         names["--batch_size"] = "--data.init_args.sample_batch_size"
     configs, classes, rest = [], [], []
-    no_limit = flags[:1] == [["--trainer.max_epochs", "-1"]]  # written out already
-    for short, *values in flags[no_limit:]:
+    for short, *values in flags:
         name = names.get(short, short)
         if name in ("--config", "-c"):
             configs += words(name, map(recipe_path, values))
@@ -79,8 +78,9 @@ def expand(arguments: list[str], saved: Iterable[Any] = ()) -> list[str]:
             rest += words(name, (f"[{v}]" if v[:1].isdigit() else v for v in values))
         else:
             rest += words(name, values or ["true"] * (name in SWITCHES))
-    if no_limit or ("--trainer.max_steps" in rest and "--trainer.max_epochs" not in rest):
-        configs = ["--trainer.max_epochs=-1", *configs]  # first, so that a recipe can set them
+    alone = "--trainer.max_steps" in rest and "--trainer.max_epochs" not in rest
+    if alone and configs[:2] != NO_LIMIT:
+        configs = [*NO_LIMIT, *configs]  # first, so that a recipe can set one
     return [subcommand, *configs, *classes, *rest]
 
 

@@ -21,7 +21,7 @@ from lightning_ddpm.configs import CONFIGS
 from lightning_ddpm.data import ArrayDataModule
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.media import Images
-from lightning_ddpm.parts import built
+from lightning_ddpm.parts import built, class_at
 from lightning_ddpm.training import (
     EMA,
     DiffusionLightningModule,
@@ -35,7 +35,7 @@ from lightning_ddpm.training.config import SaveConfig
 from lightning_ddpm.training.precision import check_devices, check_precision, fastest_precision
 from lightning_ddpm.training.process import set_up
 from lightning_ddpm.training.report import Report
-from lightning_ddpm.training.runs import tensorboard
+from lightning_ddpm.training.runs import check_optimizer, tensorboard
 
 TOOLS = ("classify", "export", "score")
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
@@ -126,8 +126,10 @@ class CLI(LightningCLI):
             made = self.config_init[self.config.subcommand]
             self.model = DiffusionLightningModule(model, **made.training)
             if self.saved:
-                optimizer = self.model.optimizer if self.subcommand == "fit" else None
-                check_trained(model, self.saved, optimizer)
+                if self.subcommand == "fit":
+                    check_optimizer(self.model, self.saved)
+                else:
+                    check_trained(model, self.saved)
                 load_weights(model, self.saved)
         except (*REFUSALS, TypeError, ImportError) as error:
             self.parser.error(str(error))
@@ -148,8 +150,8 @@ class CLI(LightningCLI):
             callbacks += [FiniteWatch(), Report(resumed=self.saved is not None)]
             callbacks += [LearningRateMonitor("step")] if logger else []
         plugins = [*as_list(config.plugins), WholeCheckpointIO()]
-        given = {"logger": logger, "callbacks": callbacks, "plugins": plugins}
-        trainer = super().instantiate_trainer(**given, **kwargs)
+        kwargs |= {"logger": logger, "callbacks": callbacks, "plugins": plugins}
+        trainer = super().instantiate_trainer(**kwargs)
         check_precision(trainer.precision)
         samples = getattr(self.datamodule, "num_samples", None)
         check_devices(trainer, samples if self.subcommand == "predict" else None)
@@ -163,9 +165,8 @@ def is_left(arguments: Any, name: str) -> bool:
 
 def instance(config: Any) -> Any:
     """What a recipe's class and arguments make."""
-    module, _, name = config.class_path.rpartition(".")
     arguments = getattr(config, "init_args", Namespace())
-    return built(getattr(import_module(module), name), arguments.as_dict())
+    return built(class_at(config.class_path), arguments.as_dict())
 
 
 def as_list(value: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lightning_ddpm.files import replacing
 from lightning_ddpm.media.base import Arrays, Medium
-from lightning_ddpm.shapes import Samples
+from lightning_ddpm.shapes import Samples, spaced
 
 GRID_LIMIT = 400
 CAPTION_HEIGHT = 20  # pixels
@@ -78,8 +78,7 @@ class Images(Medium):
         """Write an animation, ``trajectory.gif``, and a strip of the first, ``trajectory.png``."""
         gif, strip = film_paths(folder)
         write_gif([image_grid(frame) for frame in film.unbind(1)], gif)
-        spaced = torch.linspace(0, film.shape[1] - 1, min(STRIP_FRAMES, film.shape[1])).round()
-        frames = film[:STRIP_IMAGES, spaced.int().tolist()]
+        frames = film[:STRIP_IMAGES, spaced(film.shape[1], STRIP_FRAMES)]
         write_png(image_grid(frames.flatten(0, 1), columns=frames.shape[1]), strip)
         return [gif, strip]
 

@@ -14,12 +14,7 @@ from tqdm.auto import tqdm
 from lightning_ddpm.denoiser import Denoise
 from lightning_ddpm.noise import Noise
 from lightning_ddpm.schedule import NoiseSchedule
-from lightning_ddpm.shapes import Samples, TimeSteps
-
-
-def spaced(total: int, count: int) -> list[int]:
-    """Indices of ``count`` of ``total`` things, or of all, from the first to the last."""
-    return torch.linspace(0, total - 1, min(count, total)).round().int().tolist()
+from lightning_ddpm.shapes import Samples, TimeSteps, spaced
 
 
 class Sampler(ABC):

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_ddpm.checkpoints import Saved, is_weights, read_saved
 from lightning_ddpm.files import require_writable
+from lightning_ddpm.training.module import DiffusionLightningModule
 from lightning_ddpm.training.progress import is_whole, steps_logged
 
 
@@ -47,6 +48,13 @@ def to_go_on_with(path: Path) -> Saved:
     if not is_whole(saved.state):
         raise ValueError(f"{path}: not a checkpoint that fit has saved")
     return saved
+
+
+def check_optimizer(module: DiffusionLightningModule, saved: Saved) -> None:
+    """Raise ValueError if a checkpoint holds the state of another optimizer than the module's."""
+    trained = saved.recipe.get("training", {}).get("optimizer")
+    if trained != module.optimizer:
+        raise ValueError(f"--optimizer: the checkpoint holds the state of {trained}")
 
 
 def tensorboard(root: str | Path | None, resumed: Saved | None = None) -> TensorBoardLogger:
