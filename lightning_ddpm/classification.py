@@ -7,6 +7,7 @@ from tqdm.auto import tqdm
 
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.objective import weighted_error
 from lightning_ddpm.shapes import Samples
 
 
@@ -20,8 +21,8 @@ def denoising_errors(
 ) -> Float[Tensor, "b labels"]:
     """How badly the model denoises each image under each label (2303.16203, algorithm 1).
 
-    The loss is averaged over ``draws`` evenly spaced time steps. Time steps and noise are the same
-    for all labels, so that they differ by the label alone.
+    The error of the prediction is averaged over ``draws`` evenly spaced time steps. Time steps and
+    noise are the same for all labels, so that they differ by the label alone.
 
     Args:
         model: the model.
@@ -35,9 +36,12 @@ def denoising_errors(
         time = int((draw + 0.5) / draws * model.schedule.T)
         t = torch.full((len(x0),), time, device=x0.device)
         epsilon = noise.like(x0)
+        x_t = model.schedule.add_noise(x0, epsilon, t)
         for i, label in enumerate(labels):
             given = torch.full_like(t, label) if model.network.conditional else None
-            errors[:, i] += model.denoising_loss(x0, t, epsilon, given).cpu() / draws
+            output = model.network(x_t, t, given)
+            parts = (model.weighting, model.target, output, x0, epsilon)
+            errors[:, i] += weighted_error(*parts, *model.schedule.alpha_sigma(t)).cpu() / draws
     return errors
 
 

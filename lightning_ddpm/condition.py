@@ -58,4 +58,19 @@ def condition_in_batch(
         found = "none" if condition is None else f"one of shape {tuple(condition.shape)}"
         name = type(network).__name__
         raise ValueError(f"{name} is told a condition of each of {size} samples, got {found}")
+    if condition.device.type == "cpu" and not condition.is_floating_point() and network.num_classes:
+        low, high = (
+            condition.min().item(),
+            condition.max().item(),
+        )  # a GPU would have to be waited for
+        if low < 0 or high >= network.num_classes:
+            found = f"{low} to {high}"
+            raise ValueError(f"labels must be from 0 to {network.num_classes - 1}, got {found}")
     return condition
+
+
+def as_labels(text: str, class_names: Sequence[str]) -> str:
+    """A list of labels, of which some may be given by the names of their classes, as numbers."""
+    labels = [label.strip() for label in text.strip("[]").split(",")]
+    numbers = [str(class_names.index(n)) if n in class_names else n for n in labels]
+    return text if text == "null" else f"[{','.join(numbers)}]"

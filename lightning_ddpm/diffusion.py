@@ -22,7 +22,7 @@ from lightning_ddpm.objective import (
     UniformTimes,
     UniformWeighting,
     Weighting,
-    squared_error,
+    weighted_error,
 )
 from lightning_ddpm.parts import check
 from lightning_ddpm.samplers import Ancestral, Sampler
@@ -130,13 +130,10 @@ class Diffusion(nn.Module):
 
         ``extra`` is what else the network is told by name: which samples (b) are ``weak``.
         """
-        x_t = self.schedule.add_noise(x0, noise, t)
+        x_t, c = self.schedule.add_noise(x0, noise, t), x0.shape[1]
         output = self.network(x_t, t, condition, **extra)
-        alpha, sigma = self.schedule.alpha_sigma(t)
-        target = self.target.target(x0, noise, expand_like(alpha, x0), expand_like(sigma, x0))
-        c = x0.shape[1]
-        error = squared_error(output[:, :c], target)
-        loss = self.weighting.weight(self.target, alpha, sigma) * error
+        alpha_sigma = self.schedule.alpha_sigma(t)
+        loss = weighted_error(self.weighting, self.target, output, x0, noise, *alpha_sigma)
         if self.variance == "learned":
             # Only the variance learns from the bound (Nichol and Dhariwal 2021, eq. 16).
             output = torch.cat([output[:, :c].detach(), output[:, c:]], dim=1)
@@ -176,9 +173,12 @@ class Diffusion(nn.Module):
             guidance: scale of guidance; the model's if not given.
 
         Raises:
-            ValueError: if ``guidance`` is asked of a model that was not trained for it.
+            ValueError: if ``guidance`` is asked of a model that was not trained for it, or away
+                from no condition without one.
         """
         network = self.network
+        if guidance not in (None, 1) and condition is None and network.conditional:
+            raise ValueError(f"guidance {guidance} needs a condition to guide to, as labels")
         scale = guidance_scale(network, self.guidance if guidance is None else guidance)
         predict: Predict = Strong(network, condition)
         if scale != 1 and (condition is not None or not network.conditional):

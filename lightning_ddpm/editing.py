@@ -41,16 +41,16 @@ def inpaint(
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
     schedule, noise = denoise.schedule, SampleNoise(seed, range(len(images)))
-    x = noise.like(images)
+    x, state = noise.like(images), None
     for t, s in pairwise(map(torch.tensor, sampler.timesteps(schedule))):
         for repeat in reversed(range(rounds)):
-            unknown, _ = sampler.step(denoise, x, t, s, None, noise)
+            unknown, state = sampler.step(denoise, x, t, s, state, noise)
             known = schedule.add_noise(images, noise.like(images), s)
             x = mask * known + (1 - mask) * unknown
             if repeat == 0 or s < 0:
                 break
             alpha, variance = schedule.transition(t, s)
-            x = alpha * x + variance.sqrt() * noise.like(x)
+            x, state = alpha * x + variance.sqrt() * noise.like(x), None  # no way from before
     return x
 
 
@@ -67,7 +67,8 @@ def image_to_image(
     Args:
         denoise: the model.
         images: what to start from: sketches, strokes, other digits.
-        sampler: the way from noise to images, of which the last steps are taken.
+        sampler: the way from noise to images, of which the last steps are taken, from the time
+            step that ``strength`` names on.
         strength: how far towards pure noise, from 0, which changes nothing, to 1.
         seed: the seed of all noise.
 
@@ -77,10 +78,11 @@ def image_to_image(
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be from 0 to 1, got {strength}")
     schedule, noise = denoise.schedule, SampleNoise(seed, range(len(images)))
-    times = [t for t in sampler.timesteps(schedule) if t + 1 <= strength * schedule.T]
-    if len(times) < 2:
+    start = round(strength * schedule.T) - 1
+    if start < 0:
         return images
-    x = schedule.add_noise(images, noise.like(images), torch.tensor(times[0]))
+    times = [start, *(t for t in sampler.timesteps(schedule) if t < start)]
+    x = schedule.add_noise(images, noise.like(images), torch.tensor(start))
     return sampler.sample(denoise, x, noise, times)
 
 

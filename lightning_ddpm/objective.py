@@ -7,7 +7,15 @@ import torch
 
 from lightning_ddpm.noise import Noise
 from lightning_ddpm.schedule import NoiseSchedule
-from lightning_ddpm.shapes import Factors, PerSample, PerTime, Samples, TimeSteps
+from lightning_ddpm.shapes import (
+    Factors,
+    Output,
+    PerSample,
+    PerTime,
+    Samples,
+    TimeSteps,
+    expand_like,
+)
 
 
 class Target(ABC):
@@ -183,6 +191,24 @@ class MinSNRWeighting(Weighting):
         """The weight of x0's error, in units of the target's own error."""
         snr = (alpha / sigma) ** 2
         return snr.clamp(max=self.gamma) * target.x0_error(alpha, sigma)
+
+
+def weighted_error(
+    weighting: Weighting,
+    target: Target,
+    output: Output,
+    x0: Samples,
+    noise: Samples,
+    alpha: PerTime,
+    sigma: PerTime,
+) -> PerSample:
+    """What the error (b) of the network's ``output`` costs.
+
+    ``output`` may have more channels than ``x0``, as for a learned variance, which cost nothing.
+    """
+    wanted = target.target(x0, noise, expand_like(alpha, x0), expand_like(sigma, x0))
+    error = squared_error(output[:, : x0.shape[1]], wanted)
+    return weighting.weight(target, alpha, sigma) * error
 
 
 def squared_error(output: Samples, target: Samples) -> PerSample:

@@ -1,6 +1,7 @@
 """What a model asks of its parts: that they fit together, and can be built again."""
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from lightning_ddpm.networks import Network
-from lightning_ddpm.objective import Target, UniformTimes
+from lightning_ddpm.objective import Target, UniformTimes, Weighting
 from lightning_ddpm.schedule import NoiseSchedule
 
 
@@ -25,6 +26,7 @@ def check(model: Any) -> None:
         raise ValueError(f"guidance_interval must rise, from 0 to at most 1, got {low}, {high}")
     model.sampler.timesteps(model.schedule)
     check_target(model.target, model.schedule)
+    check_weighting(model.weighting, model.target, model.schedule)
     check_network(model.network, model.shape, learned)
     if learned and not isinstance(model.time_sampler, UniformTimes):
         raise ValueError("a learned variance is trained at all time steps: take UniformTimes")
@@ -75,11 +77,23 @@ def check_target(target: Target, schedule: NoiseSchedule) -> None:
         )
 
 
+def check_weighting(weighting: Weighting, target: Target, schedule: NoiseSchedule) -> None:
+    """Raise ValueError if errors at a time step cost nothing, so that nothing is learned there."""
+    alpha, sigma = schedule.alpha_sigma(torch.arange(schedule.T))
+    unlearned = (weighting.weight(target, alpha, sigma) <= 0).nonzero().flatten().tolist()
+    if unlearned:
+        raise ValueError(
+            f"{type(weighting).__name__} gives errors of {type(target).__name__} no weight at the "
+            f"time step {unlearned[-1]} of {type(schedule).__name__}: take UniformWeighting"
+        )
+
+
 def config_of(part: Any) -> dict[str, Any]:
     """The class and the arguments that would build ``part`` again, as recipes have them.
 
     Raises:
-        TypeError: if an argument is not an attribute of the same name, or has no name.
+        TypeError: if an argument is not an attribute of the same name, or has no name, or is a
+            list of parts.
     """
     cls = type(part)
     bare = cls.__init__ is nn.Module.__init__  # which accepts anything, and takes nothing
@@ -88,6 +102,7 @@ def config_of(part: Any) -> dict[str, Any]:
         if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
             raise TypeError("*args and **kwargs have no names")
         values = {p.name: getattr(part, p.name) for p in parameters}
+        json.dumps([v for v in values.values() if type(v).__module__ == "builtins"])
     except (AttributeError, TypeError, ValueError) as error:  # of a Tensor, there is no signature
         raise TypeError(
             f"{cls.__name__} must keep each constructor argument as an attribute of the same "

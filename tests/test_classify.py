@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import SOURCE
 from test_data import write_idx_files
-from tiny import error_of
+from tiny import call, error_of
 
 from lightning_ddpm import Diffusion
 from lightning_ddpm.checkpoints import write_weights
@@ -48,6 +48,24 @@ def test_errors_are_least_under_the_true_label() -> None:
     torch.testing.assert_close(errors, ratio * difference**2, rtol=1e-3, atol=1e-4)
 
 
+class Doubled(IdealNoise):
+    """The same with a learned variance, which says anything."""
+
+    def forward(self, x_t, t, condition=None) -> torch.Tensor:
+        noise = super().forward(x_t, t, condition)
+        return torch.cat([noise, torch.full_like(noise, 0.9)], dim=1)
+
+
+def test_a_learned_variance_does_not_count() -> None:
+    labels = torch.tensor([0, 1, 2])
+    x0 = IdealNoise().level[labels + 1].reshape(3, 1, 1, 1).expand(3, 1, 28, 28).contiguous()
+    found = [
+        denoising_errors(Diffusion(network, variance=variance), x0, labels, [0, 1, 2], draws=4)
+        for network, variance in ((IdealNoise(), "small"), (Doubled(), "learned"))
+    ]
+    assert torch.equal(*found)
+
+
 def test_detection_of_two_gaussians() -> None:
     # Oracle: the AUROC of N(0, 1) against N(d, 1) is Phi(d / sqrt(2)).
     inside, outside = 9 + torch.randn(20_000), 10 + torch.randn(20_000)
@@ -69,6 +87,28 @@ def test_command_line(call_main, tmp_path: Path, capfd, monkeypatch: pytest.Monk
     write_idx_files(tmp_path / "FashionMNIST" / "raw")  # blank images
     call_main(*words)
     assert re.search(r"\nMNIST against Fashion-MNIST: AUROC [01]\.\d{4}\n", capfd.readouterr().out)
+
+
+def test_a_model_is_tried_on_its_own_images(call_main, tmp_path: Path, capfd) -> None:
+    for dataset in ("FashionMNIST", "MNIST"):
+        write_idx_files(tmp_path / dataset / "raw")
+    options = ("--model.network.init_args.channels", "[8,8]", "--steps", 2, "--data_dir", ".")
+    brief = ("--max_steps", 1, "--limit_val_batches", 1, "--config", "conditional")
+    call_main(*brief, *options, "--dataset", "FashionMNIST")
+    capfd.readouterr()
+    checkpoint = next(tmp_path.rglob("last.ckpt"))
+    images = ("--num_images", 20, "--draws", 2, "--data_dir", ".")
+    call_main("classify", "--ckpt_path", checkpoint, *images)
+    assert "\nFashion-MNIST against MNIST: AUROC " in capfd.readouterr().out
+
+
+def test_a_model_of_other_classes_is_refused(tmp_path: Path, capfd) -> None:
+    model = Diffusion(UNet(channels=(8, 8), num_classes=5))
+    write_weights(model, tmp_path / "a.safetensors")
+    words = ("classify", "--ckpt_path", tmp_path / "a.safetensors")
+    code, line = error_of(capfd, lambda: call(*words))
+    assert code == 1
+    assert line.endswith("not a model of MNIST or its drop-in replacements")
 
 
 def test_other_images_are_refused(call_main, tmp_path: Path, capfd) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -279,3 +280,50 @@ def test_other_data_sets_of_this_format(tmp_path: Path, dataset: str) -> None:
 def test_sizes_below_one_are_refused(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
         MNISTDataModule(**{name: value})
+
+
+def test_the_four_archives_put_there_by_hand_are_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mnist, "download", lambda *_: pytest.fail("asks the network"))
+    data = MNISTDataModule(str(tmp_path))
+    write_idx_files(data.raw_folder)
+    content = {}
+    for name in FILES:
+        path = data.raw_folder / name
+        content[name] = path.read_bytes()
+        path.with_name(f"{name}.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+        path.unlink()
+    data.prepare_data()
+    assert {name: (data.raw_folder / name).read_bytes() for name in FILES} == content
+    data.setup("fit")
+    assert data.hparams["source_used"] == "mnist"
+
+
+def test_a_cut_archive_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    packed = gzip.compress(np.random.default_rng(0).bytes(10_000))
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(packed[:-500])
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz cannot be unpacked"):
+        MNISTDataModule(str(tmp_path)).prepare_data()
+    assert [path.name for path in raw.iterdir()] == ["train-images-idx3-ubyte.gz"]
+
+
+def test_why_the_network_was_not_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_, **__) -> None:
+        raise URLError("certificate verify failed")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    with pytest.raises(DataError, match="certificate verify failed"):
+        MNISTDataModule("none", source="mnist").prepare_data()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_server_that_refuses_to_be_asked_for_heads_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "do_HEAD", lambda self: self.send_error(405))
+    data = MNISTDataModule(str(tmp_path / "data"), source="mnist")
+    data.prepare_data()
+    assert data.has_files()

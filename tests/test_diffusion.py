@@ -18,7 +18,12 @@ from lightning_ddpm.likelihood import bound_term
 from lightning_ddpm.media import Images
 from lightning_ddpm.networks import MLP, Network, UNet
 from lightning_ddpm.noise import BatchNoise, SampleNoise
-from lightning_ddpm.objective import LogitNormalTimes, MinSNRWeighting, VelocityTarget
+from lightning_ddpm.objective import (
+    LogitNormalTimes,
+    MinSNRWeighting,
+    UniformWeighting,
+    VelocityTarget,
+)
 from lightning_ddpm.parts import built, config_of
 from lightning_ddpm.samplers import DDIM, Ancestral
 from lightning_ddpm.schedule import BetaSchedule, CosineSchedule, ZeroTerminalSNR
@@ -229,6 +234,15 @@ LEARNED = {"network": UNet(channels=(8,), out_channels=2), "variance": "learned"
         ({"shape": ()}, "shape must be that of a sample"),
         ({"shape": (1, 0, 4)}, "shape must be that of a sample"),
         ({"schedule": ZeroTerminalSNR()}, "take VelocityTarget or DataTarget"),
+        (
+            {
+                "schedule": ZeroTerminalSNR(),
+                "target": VelocityTarget(),
+                "weighting": MinSNRWeighting(),
+            },
+            "MinSNRWeighting gives errors of VelocityTarget no weight at the time step 999 of "
+            "ZeroTerminalSNR: take UniformWeighting",
+        ),
         (LEARNED | {"time_sampler": LogitNormalTimes()}, "take UniformTimes"),
         (
             {"schedule": CosineSchedule(50), "sampler": Ancestral(51)},
@@ -239,3 +253,21 @@ LEARNED = {"network": UNet(channels=(8,), out_channels=2), "variance": "learned"
 def test_parts_that_do_not_fit_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Diffusion(**options)
+
+
+def test_a_list_of_parts_is_refused_before_it_is_saved() -> None:
+    class Sum(UniformWeighting):
+        def __init__(self, parts: list) -> None:
+            self.parts = parts
+
+    assert Diffusion(MLP(hidden=8), weighting=Sum([1.0])).weighting.parts == [1.0]
+    with pytest.raises(TypeError, match="must keep each constructor argument"):
+        Diffusion(MLP(hidden=8), weighting=Sum([UniformWeighting()]))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 10], [-1, 0, 1]])
+def test_labels_of_a_batch_that_are_none_are_refused(labels: list[int]) -> None:
+    model = Diffusion(UNet(channels=(8, 8), num_classes=10))
+    batch = (torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.tensor(labels))
+    with pytest.raises(ValueError, match=f"labels must be from 0 to 9, got {min(labels)} to"):
+        model.loss(batch, SampleNoise(0, range(3)))

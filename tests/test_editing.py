@@ -172,3 +172,46 @@ def test_inpainting_of_a_flow_starts_from_pure_noise() -> None:
     filled = inpaint(denoise, IMAGES, mask, Ancestral(20), rounds=2)
     assert filled[..., :2].equal(IMAGES[..., :2])
     assert filled.isfinite().all()
+
+
+@each_shape
+@pytest.mark.parametrize("sampler", [DPMSolver(12), DDIM(12), DPMSolver(40)])
+def test_inpainting_nothing_known_is_sampling(sampler: Sampler, shape: tuple[int, ...]) -> None:
+    # Oracle: the sampler, which keeps what it knows of the steps before.
+    noise = SampleNoise(3, range(20))
+    x_T = noise.draw(shape)
+    expected = sampler.sample(DENOISE, x_T, noise)
+    nothing = torch.zeros(20, *shape)
+    found = inpaint(DENOISE, nothing, nothing, sampler, rounds=1, seed=3)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_step_after_new_noise_knows_nothing_of_those_before() -> None:
+    seen = []
+
+    class Watched(DPMSolver):
+        def step(self, denoise, x_t, t, s, state, noise):
+            seen.append((int(t), state is not None))
+            return super().step(denoise, x_t, t, s, state, noise)
+
+    nothing = torch.zeros(2, 1, 4, 4)
+    inpaint(DENOISE, nothing, nothing, Watched(3), rounds=2)
+    first, second, third = Watched(3).timesteps(SCHEDULE)[:3]
+    assert seen == [(first, False), (first, False), (second, True), (second, False), (third, True)]
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.3, 0.57, 0.58, 1.0])
+def test_image_to_image_starts_at_its_strength(strength: float) -> None:
+    # Oracle: q(x_t | x_0) at t = strength T - 1, the time steps being 0 to T - 1.
+    images, seen = torch.full((4000, 1), 0.7), []
+
+    def x0(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        seen.append((int(t), x_t.mean().item(), x_t.std().item()))
+        return x_t
+
+    image_to_image(Known(SCHEDULE, x0), images, DDIM(12), strength)
+    t, mean, std = seen[0]
+    assert t == round(strength * 1000) - 1
+    alpha, sigma = (value.item() for value in SCHEDULE.alpha_sigma(torch.tensor(t)))
+    assert mean == pytest.approx(alpha * 0.7, abs=4 * sigma / 4000**0.5)
+    assert std == pytest.approx(sigma, rel=4 / (2 * 4000) ** 0.5)

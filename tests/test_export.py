@@ -45,7 +45,7 @@ def test_the_package_has_a_model_that_draws_digits(digits: MNISTDataModule) -> N
     images = to_uint8(load_model().sample(400, progress=False))
     train, val = digits.splits["train"].part(torch.arange(4000)), digits.splits["val"]
     judge = DigitJudge((train.x0, train.condition), (val.x0, val.condition))
-    figures, floors = judge.score(images), judge.floors(400, labelled=False)
+    figures, floors = judge.score(images), judge.floors(400)
     assert figures["frechet_distance"] < 5 * floors["frechet_distance"]
     assert figures["coverage"] > 0.7 * floors["coverage"]
     assert figures["near_copies"] <= floors["near_copies"] + 0.01

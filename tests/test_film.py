@@ -20,7 +20,7 @@ def test_the_film_leads_from_noise_to_the_grid(
     call_main("predict", "--trajectory", "--num_samples", 4, "--steps", steps, "--guidance", 1)
     folder = tmp_path / "samples"
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("grid.png", "samples.npz", "trajectory.gif", "trajectory.png")
+        *(".written", "grid.png", "samples.npz", "trajectory.gif", "trajectory.png")
     ]
     grid = np.asarray(Image.open(folder / "grid.png").convert("L")).astype(int)
     with Image.open(folder / "trajectory.gif") as gif:
@@ -43,7 +43,7 @@ def test_a_film_of_other_samples_is_not_left_behind(call_main, tmp_path: Path) -
     (tmp_path / "samples" / "trajectory.txt").touch()
     call_main("predict", "--num_samples", 2, "--steps", 2)
     left = sorted(path.name for path in (tmp_path / "samples").iterdir())
-    assert left == ["grid.png", "samples.npz", "trajectory.txt"]
+    assert left == [".written", "grid.png", "samples.npz", "trajectory.txt"]
 
 
 def test_frames_are_spread_over_the_trajectory() -> None:

@@ -1,5 +1,8 @@
 """Own images: a folder of them is trained on with the same command as MNIST."""
 
+import os
+import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -57,14 +60,52 @@ def test_pixels_and_classes_are_those_of_the_files(
 def test_splits_share_the_images_out_and_stay_the_same(tmp_path: Path) -> None:
     write_images(tmp_path, (8, 8), n=60)
     first, again = splits(tmp_path), splits(tmp_path)
-    assert {name: len(images) for name, images in first.items()} == {
-        "train": 54,
-        "val": 3,
-        "test": 3,
-    }
+    sizes = {name: len(images) for name, images in first.items()}
+    assert sum(sizes.values()) == 60
+    assert min(sizes["val"], sizes["test"]) >= 2
+    assert sizes["train"] > 45
     assert all(torch.equal(first[name], again[name]) for name in first)
     everything = torch.cat([*first.values()]).flatten(1)
     assert len(everything.unique(dim=0)) == 60
+
+
+def contents(images: torch.Tensor) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images}
+
+
+@pytest.mark.parametrize("n", [8, 400])
+def test_an_image_stays_where_it_is_if_others_are_added(tmp_path: Path, n: int) -> None:
+    write_images(tmp_path, (4, 4), n=n)
+    trained = contents(splits(tmp_path)["train"])
+    for i in range(3):
+        color = (i, 7, 9)
+        Image.new("RGB", (4, 4), color).save(tmp_path / "cats" / f"0-new{i}.png")
+        now = splits(tmp_path)
+        assert not contents(now["test"]) & trained
+        assert len(now["test"]) >= 2
+
+
+def test_about_one_in_twenty_are_for_test(tmp_path: Path) -> None:
+    write_images(tmp_path, (2, 2), n=2000)
+    sizes = {name: len(images) for name, images in splits(tmp_path).items()}
+    # Oracle: the binomial distribution, at four standard deviations.
+    assert sizes["test"] == pytest.approx(100, abs=4 * (2000 * 0.05 * 0.95) ** 0.5)
+    assert sizes["val"] == pytest.approx(100, abs=4 * (2000 * 0.05 * 0.95) ** 0.5)
+
+
+def test_copies_stay_together(tmp_path: Path) -> None:
+    write_images(tmp_path, (4, 4), n=60)
+    for path in sorted(tmp_path.rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))  # the same pixels
+    found = {name: contents(images) for name, images in splits(tmp_path).items()}
+    assert sum(map(len, found.values())) == 60
+    assert all(not found[a] & found[b] for a, b in (("train", "val"), ("train", "test")))
+
+
+def test_copies_of_a_few_images_are_shared_out_as_files(tmp_path: Path) -> None:
+    for i in range(12):
+        Image.new("RGB", (4, 4), ("red", "blue")[i % 2]).save(tmp_path / f"{i}.png")
+    assert min(map(len, splits(tmp_path).values())) >= 2
 
 
 def test_grey_and_colour_together_are_colour(tmp_path: Path) -> None:
@@ -159,6 +200,76 @@ def test_links_are_followed_and_hidden_files_left_out(tmp_path: Path) -> None:
     assert ImageFolderDataModule(str(tmp_path / "own")).class_names == [".", "cats", "dogs"]
 
 
+@pytest.mark.parametrize("links", [1, 2])
+def test_a_folder_that_links_lead_to_again_is_taken_once(tmp_path: Path, links: int) -> None:
+    write_images(tmp_path / "own", (8, 8))
+    (tmp_path / "own" / "latest").symlink_to(".")
+    if links == 2:
+        (tmp_path / "own" / "a").symlink_to(tmp_path / "own" / "dogs")
+    data = ImageFolderDataModule(str(tmp_path / "own"))
+    assert len(data.paths) == 12
+    assert data.class_names == ["cats", "dogs"]
+
+
+def test_files_of_other_kinds_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    write_images(tmp_path, (8, 8))
+    for name in ("notes.txt", "cats/a.heic", "cats/b.heic"):
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match=r"3 files are left out, of \.heic, \.txt"):
+        assert len(ImageFolderDataModule(str(tmp_path)).paths) == 12
+
+
+def test_of_several_pages_the_first_is_taken_with_a_warning(tmp_path: Path) -> None:
+    write_images(tmp_path, (8, 8))
+    pages = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    pages[0].save(tmp_path / "cats" / "many.tiff", save_all=True, append_images=pages[1:])
+    with pytest.warns(UserWarning, match=r"many.tiff: of several pages, the first is taken"):
+        images = torch.cat([*splits(tmp_path).values()])
+    assert (images == torch.tensor([255, 0, 0])[:, None, None]).all((1, 2, 3)).sum() == 1
+
+
+def test_numbers_in_names_of_classes_count_as_numbers(tmp_path: Path) -> None:
+    for name in ("10", "2", "1", "x9", "x10"):
+        write_images(tmp_path / name, (4, 4), n=2)
+    assert ImageFolderDataModule(str(tmp_path)).class_names == ["1", "2", "10", "x9", "x10"]
+
+
+def exif(orientation: int | bytes) -> bytes:
+    """An EXIF header by hand: one entry, the orientation, as a number or as text."""
+    kind, value = (
+        (3, struct.pack("<HH", orientation, 0))
+        if isinstance(orientation, int)
+        else (2, orientation)
+    )
+    entry = struct.pack("<HHI", 0x0112, kind, 1 if kind == 3 else len(value)) + value
+    return b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("header", "upright"),
+    [(exif(6), False), (exif(6)[:-9], True), (exif(b"top\0"), True), (exif(99), True)],
+    ids=["sideways", "cut", "of the wrong type", "unknown"],
+)
+def test_a_damaged_exif_header_leaves_the_picture_as_it_is(
+    tmp_path: Path, header: bytes, upright: bool
+) -> None:
+    write_images(tmp_path, (12, 8) if upright else (8, 12), n=8)
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 12, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cats" / "x.webp", lossless=True, exif=header)
+    found = contents(torch.cat([*splits(tmp_path).values()]))
+    seen = pixels if upright else np.rot90(pixels, -1)  # 6: turned to the right to be upright
+    assert seen.transpose(2, 0, 1).tobytes() in found
+
+
+def test_a_large_picture_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path, (30, 30))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    assert len(torch.cat([*splits(tmp_path, image_size=8).values()])) == 12
+    assert Image.MAX_IMAGE_PIXELS == 20
+    with pytest.raises(DataError, match=r"00.png is too large: --image_size scales it"):
+        splits(tmp_path)
+
+
 def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
     for i in range(6):
         image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
@@ -193,7 +304,7 @@ def broken(folder: Path, how: str) -> None:
         ("few", "2 images; at least 6"),
         ("cut", "cats/00.png cannot be read"),
         ("text", "cats/00.png cannot be read"),
-        ("bomb", "cannot be read as an image"),
+        ("bomb", "00.png is too large: --image_size scales it"),
         ("size", "odd.png has 8x12 pixels"),
         ("deep", "deep.png is of mode I;16, not of 8 bits"),
         ("ten", "each divisible by 4, got (3, 10, 10)"),
@@ -229,10 +340,43 @@ def test_a_model_of_other_images_is_refused(call_main, tmp_path: Path, capfd) ->
     with pytest.raises(SystemExit) as exit_:
         call_main("validate", *OWN, "own")
     message = capfd.readouterr().err + str(exit_.value.code)
-    assert "shape (1, 28, 28) of the model is not that of the data, (3, 16, 16)" in message
+    assert "--data lightning_ddpm.ImageFolderDataModule: the weights were trained on" in message
 
 
 def test_data_error_comes_when_images_are_read(tmp_path: Path) -> None:
     data = ImageFolderDataModule(str(tmp_path))
     with pytest.raises(DataError, match="0 images"):
         data.setup("fit")
+
+
+def test_what_may_have_been_meant_otherwise_is_said(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_images(tmp_path / part, (8, 8), n=6)
+    with pytest.warns(UserWarning, match="test, train are taken for classes"):
+        assert ImageFolderDataModule(str(tmp_path)).class_names == ["test", "train"]
+    for path in tmp_path.rglob("*.png"):
+        Image.open(path).convert("L").convert("RGB").save(path)
+    with pytest.warns(UserWarning, match="all images are grey, in files of colour"):
+        assert splits(tmp_path)["train"].shape[1] == 3
+
+
+def test_heads_of_pngs_are_read_without_their_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, (8, 8))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("decodes"))
+    assert ImageFolderDataModule(str(tmp_path)).raw_shape == (3, 8, 8)
+
+
+def test_names_of_folders_that_a_console_lacks(tmp_path: Path, train_py_in) -> None:
+    for name in ("кошки".encode(), b"d\xf6gs"):  # the second one is not UTF-8
+        write_images(tmp_path / "own", (8, 8), n=8)
+        os.rename(
+            os.fsencode(tmp_path / "own" / "cats"), os.fsencode(tmp_path / "own") + b"/" + name
+        )
+        words = ("--config", "conditional", *OWN, "own", "--batch_size", 4, *BRIEF)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONIOENCODING", "cp1252")
+            patch.setenv("PYTHONUTF8", "0")
+            train_py_in(tmp_path, *words)
+        shutil.rmtree(os.fsencode(tmp_path / "own"))

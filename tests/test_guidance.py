@@ -182,3 +182,11 @@ def test_an_unconditional_model_takes_no_labels(options: dict) -> None:
 def test_an_unconditional_model_is_not_built_with_labels(options: dict) -> None:
     with pytest.raises(ValueError, match="trained without"):
         Diffusion(MLP(hidden=8), **options)
+
+
+def test_guidance_without_a_condition_is_refused() -> None:
+    model = Diffusion(UNet(channels=(8, 16), num_classes=10))
+    with pytest.raises(ValueError, match="guidance 3 needs a condition to guide to, as labels"):
+        model.denoiser(guidance=3)
+    model.denoiser(guidance=1)
+    model.denoiser(torch.tensor([4]), guidance=3)

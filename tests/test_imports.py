@@ -35,15 +35,25 @@ CORE = {
 """The paper, the model, and what is done with it: torch only."""
 
 ROOMS = CORE | {
-    "classification": {"shapes", "noise", "diffusion"},
+    "pictures": {"files"},
+    "classification": {"shapes", "noise", "objective", "diffusion"},
     "onnx": {"shapes", "files", "parts", "diffusion"},
     "checkpoints": {"files", "parts", "diffusion"},
     "configs": set(),
-    "judge": {"shapes", "media", "likelihood"},
-    "data": {"judge"},
+    "judge": {"shapes", "files", "pictures", "media", "likelihood"},
+    "data": {"files", "pictures", "judge"},
     "training": {"batch", "files", "noise", "objective", "likelihood", "media", "parts"}
     | {"diffusion", "checkpoints", "judge", "data"},
-    "cli": {"files", "media", "parts", "diffusion", "classification", "onnx", "checkpoints"}
+    "cli": {
+        "files",
+        "condition",
+        "media",
+        "parts",
+        "diffusion",
+        "classification",
+        "onnx",
+        "checkpoints",
+    }
     | {"configs", "judge", "data", "training"},
 }
 FREE = {"__init__"}

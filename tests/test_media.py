@@ -110,7 +110,8 @@ def test_images_are_written_as_arrays_and_as_pictures(tmp_path: Path, channels: 
     images = torch.randint(256, (3, channels, 5, 7), dtype=torch.uint8)
     samples = {"images": images, "labels": torch.tensor([4, 0, 4])}
     written = Images().write(samples, tmp_path, png=True)
-    assert [path.name for path in written] == ["samples.npz", "grid.png"]
+    singles = [f"{i:05d}.png" for i in range(3)]
+    assert [path.name for path in written] == ["samples.npz", "grid.png", *singles]
     with np.load(tmp_path / "samples.npz") as file:
         expected = images[:, 0] if channels == 1 else images
         np.testing.assert_array_equal(file["images"], expected.numpy())
@@ -119,8 +120,6 @@ def test_images_are_written_as_arrays_and_as_pictures(tmp_path: Path, channels: 
         picture = np.asarray(Image.open(tmp_path / "png" / f"{index:05d}.png"))
         seen = picture[None] if channels == 1 else picture.transpose(2, 0, 1)
         np.testing.assert_array_equal(seen, image.numpy())
-    Images().write({"images": images[:1]}, tmp_path)
-    assert not list((tmp_path / "png").iterdir())  # those of earlier samples
 
 
 def test_a_medium_without_a_decoder_has_no_bound_and_no_learned_variance() -> None:
@@ -144,3 +143,25 @@ def test_what_is_clipped_is_said_by_the_medium() -> None:
     )
     assert free.abs().max() > 100
     assert bounded.abs().max() == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 512), (1, 512, 4), (1, 4, 4), (3, 2, 300)])
+def test_grids_of_images_of_any_proportions_are_no_ribbons(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    images = torch.zeros(400, *shape, dtype=torch.uint8)
+    _, height, width = Images().picture({"images": images}).shape
+    assert height < 65_536 / 4
+    assert height / width < 2
+    film = images[:4, None].expand(4, 3, *shape)
+    gif, strip = Images().write_film(film, tmp_path)
+    assert Image.open(gif).n_frames >= 1
+    assert max(Image.open(strip).size) < 65_536
+
+
+def test_images_that_cannot_be_shown_are_written_as_arrays(tmp_path: Path) -> None:
+    images = torch.zeros(3, 5, 4, 4, dtype=torch.uint8)
+    assert Images().picture({"images": images}) is None
+    (path,) = Images().write({"images": images}, tmp_path, png=True)
+    assert np.load(path)["images"].shape == (3, 5, 4, 4)
+    assert Images().write_film(images[:, None], tmp_path) == []

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +11,7 @@ from gaussian import Known, draw, each_shape, ideal_denoiser, probability_flow
 from lightning_ddpm import MNISTDataModule, load_model, samplers
 from lightning_ddpm.judge import DigitFeatures, frechet_distance
 from lightning_ddpm.media.images import to_uint8
-from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.noise import Noise, SampleNoise
 from lightning_ddpm.samplers import DDIM, Ancestral, DPMSolver, Heun, Sampler
 from lightning_ddpm.schedule import (
     CosineSchedule,
@@ -218,3 +218,38 @@ def judged(digits: MNISTDataModule) -> Callable[[torch.Tensor], torch.Tensor]:
 def test_every_sampler_draws_digits(sampler: Sampler, judged) -> None:
     # Oracle: real digits. A trained network errs where an ideal one does not: at much noise.
     assert judged(load_model().sample(100, sampler=sampler, guidance=1, progress=False)) < 2
+
+
+class Axes(Noise):
+    """Noise of which each draw is an axis of its own, so that x has its coefficients on all."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def draw(self, shape: Sequence[int]) -> torch.Tensor:
+        self.drawn += 1
+        return torch.eye(*shape, dtype=torch.float32)[None, self.drawn]
+
+    def uniform(self) -> torch.Tensor:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"),
+    [(DPMSolver(eta=0.5), 2), (DPMSolver(eta=1.0), 2), (DDIM(eta=1.0), 1)],
+)
+def test_order_of_convergence_with_new_noise(sampler: Sampler, order: int) -> None:
+    # Oracle: the variance of noised Gaussian data. The ideal denoiser is linear, so that the
+    # variance of what is sampled is the sum of the squared coefficients on all noise, exactly.
+    schedule, data = LinearSchedule(100_000, 1e-6, 2e-4).double(), 0.5
+    alpha, sigma = schedule.alpha_sigma(torch.arange(schedule.T))
+    variance, log_snr = alpha**2 * data**2 + sigma**2, -(alpha / sigma).log()
+    sizes, errors = [], []
+    for steps in (16, 32, 64, 128):
+        times = torch.searchsorted(log_snr, torch.linspace(3, -3, steps + 1).double()).tolist()
+        x = torch.zeros(1, steps + 1, dtype=torch.float64)
+        x[0, 0] = variance[times[0]].sqrt()
+        x = sampler.sample(ideal_denoiser(schedule, 0.0, data), x, Axes(), times)
+        sizes.append(math.log(6 / steps))
+        errors.append(math.log(abs(x.square().sum() - variance[times[-1]]).item()))
+    assert np.polyfit(sizes, errors, 1)[0] == pytest.approx(order, abs=0.2)

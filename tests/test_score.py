@@ -97,6 +97,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, kind: str) -> None:
         (np.zeros((4, 27, 28), np.uint8), "28x28 pixels, got \\(4, 1, 27, 28\\)"),
         (np.zeros(784, np.uint8), "28x28 pixels"),
         (np.zeros((0, 28, 28), np.uint8), "no images"),
+        (np.eye(28, dtype=np.uint8)[None], "bytes of 0 and 1, not of 0 to 255"),
     ],
 )
 def test_what_is_no_digits_is_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -111,6 +112,40 @@ def test_labels_must_belong_to_the_images(tmp_path: Path) -> None:
         read_samples(tmp_path / "a.npz")
 
 
+def test_what_stands_beside_the_images_is_left_out(tmp_path: Path, images: torch.Tensor) -> None:
+    text, numbers = np.array(["seven"] * 60), np.arange(60) % 10
+    np.savez(tmp_path / "a.npz", images=images[:, 0].numpy(), text=text, labels=numbers)
+    np.savez(tmp_path / "b.npz", images[:, 0].numpy(), numbers)  # as arr_0 and arr_1
+    torch.save({"images": images, "config": {"lr": 1}, "labels": None}, tmp_path / "c.pt")
+    for name, labelled in (("a.npz", True), ("b.npz", True), ("c.pt", False)):
+        read, labels = read_samples(tmp_path / name)
+        assert torch.equal(read, images)
+        assert (labels.tolist() == numbers.tolist()) if labelled else labels is None
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 10], [0, 1, 2, -1], [0, 0.5, 1, 2]])
+def test_labels_must_be_digits(tmp_path: Path, labels: list[float]) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((4, 28, 28), np.uint8), labels=labels)
+    with pytest.raises(ValueError, match=r"a\.npz: labels must be digits from 0 to 9"):
+        read_samples(tmp_path / "a.npz")
+
+
+def test_a_folder_s_pictures_are_read_as_own_images_are(
+    tmp_path: Path, images: torch.Tensor
+) -> None:
+    for i, image in enumerate(images[:4, 0].numpy()):
+        picture = Image.fromarray(image)
+        clear = Image.new("L", picture.size, 255)
+        clear.putpixel((3, 4), 0)
+        rgba = Image.merge("RGBA", [picture, picture, picture, clear])
+        rgba.save(tmp_path / f"{i}.png")
+        (tmp_path / f"._{i}.png").write_text("of macOS")
+    read, _ = read_samples(tmp_path)
+    assert read[:, 0, 4, 3].tolist() == [255] * 4  # what is transparent becomes white
+    read[:, 0, 4, 3] = images[:4, 0, 4, 3]
+    assert torch.equal(read, images[:4])
+
+
 def test_a_little_below_zero_is_still_zero_to_one(tmp_path: Path, images: torch.Tensor) -> None:
     np.savez(tmp_path / "a.npz", images=images.numpy() / 255 - 1e-6)
     assert torch.equal(read_samples(tmp_path / "a.npz")[0], images)
@@ -123,6 +158,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "1.png").write_text("text")
+    (tmp_path / "deep").mkdir()
+    Image.new("I;16", (28, 28)).save(tmp_path / "deep" / "1.png")
+    for name in ("deep/1.png is of mode I;16", "bad/1.png cannot be read"):
+        with pytest.raises(ValueError, match=name):
+            read_samples(tmp_path / name.split("/")[0])
     for name in ("empty", "text.npz", "cut.pt", "two.npz", "bad", "none.npz", "none.pt"):
         with pytest.raises(ValueError, match=name):
             read_samples(tmp_path / name)

@@ -1,5 +1,6 @@
 """Recipes, by name."""
 
+import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -13,14 +14,14 @@ CONFIGS = Path(str(files("lightning_ddpm") / "configs"))
 def recipe_path(name: str) -> str:
     """The file of a recipe in the package, if ``name`` is one, else ``name``."""
     path = CONFIGS / f"{name}.yaml"
-    return str(path) if path.is_file() else name
+    return str(path) if path.is_file() else os.path.expanduser(name)
 
 
 def read_recipe(name: str) -> Any:
     """What a recipe of the package, a file or a text in YAML says; None if it is none of these."""
     path = Path(recipe_path(name))
     try:
-        return yaml.safe_load(path.read_text() if path.is_file() else name)
+        return yaml.safe_load(path.read_text("utf-8") if path.is_file() else name)
     except (OSError, ValueError, yaml.YAMLError):
         return None
 

@@ -1,8 +1,9 @@
 """Where samples come from, and their splits."""
 
-from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset, DataError
+from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset
 from lightning_ddpm.data.folder import ImageFolderDataModule
 from lightning_ddpm.data.mnist import MNISTDataModule
+from lightning_ddpm.files import DataError
 
 __all__ = [
     "ArrayDataModule",

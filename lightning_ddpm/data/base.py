@@ -13,10 +13,6 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from lightning_ddpm.judge import Judge
 
 
-class DataError(Exception):
-    """The data cannot be read or fetched; the message names the file and says what to do."""
-
-
 class ArrayDataset(Dataset):
     """Raw samples in memory, fetched a batch at a time with one indexing operation.
 
@@ -76,10 +72,15 @@ class TrainingOrder(DistributedSampler):
         dataset: what is put in order.
         batch_size: samples in a batch, of each process.
         trainer: knows the process; its module, if it says so, where the training stands.
+
+    Raises:
+        ValueError: if there are fewer samples than processes.
     """
 
     def __init__(self, dataset: ArrayDataset, batch_size: int, trainer: Trainer) -> None:
         n, rank, seed = trainer.world_size, trainer.global_rank, torch.initial_seed()
+        if len(dataset) < n:
+            raise ValueError(f"{len(dataset)} training samples are below the {n} processes")
         super().__init__(dataset, n, rank, seed=seed, drop_last=True)
         self.batch_size = batch_size
         self.trainer = trainer

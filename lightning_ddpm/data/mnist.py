@@ -1,10 +1,13 @@
 """MNIST and its drop-in replacements: where the images come from, and the splits."""
 
+import gzip
 import os
 import socket
 import tempfile
 import threading
+import urllib.error
 import urllib.request
+import zlib
 from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
@@ -14,7 +17,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torchvision import datasets
 
-from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset, DataError, random_split
+from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset, random_split
+from lightning_ddpm.files import DataError, path_of, replacing
 from lightning_ddpm.judge import DigitJudge
 
 DATASETS = {cls.__name__: cls for cls in (datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST)}
@@ -64,7 +68,7 @@ class MNISTDataModule(ArrayDataModule):
         if source == "packaged" and dataset != "MNIST":
             raise ValueError(f"source packaged has MNIST only, not {dataset}")
         self.save_hyperparameters()
-        self.data_dir = Path(data_dir or os.environ.get("LIGHTNING_DDPM_DATA", "data"))
+        self.data_dir = path_of(data_dir or os.environ.get("LIGHTNING_DDPM_DATA", "data"))
         self.dataset = dataset
         self.source = source
 
@@ -84,8 +88,8 @@ class MNISTDataModule(ArrayDataModule):
         return self.data_dir / self.dataset / "raw"
 
     def has_files(self) -> bool:
-        """Whether any of the four files is there."""
-        return any((self.raw_folder / name).is_file() for name in FILES)
+        """Whether any of the four files is there, unpacked or not."""
+        return any((self.raw_folder / n).is_file() for name in FILES for n in (name, f"{name}.gz"))
 
     def needs_files(self) -> bool:
         """Whether nothing but the four files will do."""
@@ -97,6 +101,7 @@ class MNISTDataModule(ArrayDataModule):
         if predicting or self.source == "packaged":
             return
         if self.has_files():
+            unpack(self.raw_folder)
             check_idx_files(self.raw_folder)
             return
         reason = download(self.dataset, self.data_dir)
@@ -129,6 +134,22 @@ class MNISTDataModule(ArrayDataModule):
         return DigitJudge(train.pair(), self.load_splits("test")["test"].pair())
 
 
+def unpack(folder: Path) -> None:
+    """Unpack those of the four files that are there as the archives that are downloaded.
+
+    Raises:
+        DataError: if one is damaged; it names the file.
+    """
+    for path in (folder / name for name in FILES):
+        packed = path.with_name(f"{path.name}.gz")
+        if packed.is_file() and not path.exists():
+            try:
+                with gzip.open(packed) as source, replacing(path) as temporary:
+                    temporary.write_bytes(source.read())
+            except (OSError, EOFError, zlib.error) as error:
+                raise DataError(f"{packed} cannot be unpacked: {error}") from error
+
+
 def check_idx_files(folder: Path) -> None:
     """Check that the four files in ``folder`` are there, whole, and of the format IDX.
 
@@ -156,8 +177,9 @@ def check_idx_files(folder: Path) -> None:
 def download(dataset: str, data_dir: Path) -> str | None:
     """Download a data set to ``data_dir``, whole or not at all; return why it failed, if it did."""
     cls = DATASETS[dataset]
-    if not any(reachable(mirror + cls.resources[0][0]) for mirror in cls.mirrors):
-        return "the network does not reach its servers"
+    reasons = [unreachable(mirror + cls.resources[0][0]) for mirror in cls.mirrors]
+    if all(reasons):
+        return f"the network does not reach its servers ({reasons[0]})"
     timeout = socket.getdefaulttimeout()
     try:
         socket.setdefaulttimeout(NETWORK_TIMEOUT)
@@ -176,22 +198,24 @@ def download(dataset: str, data_dir: Path) -> str | None:
     return None
 
 
-def reachable(url: str) -> bool:
-    """Whether a server answers for ``url`` in time, looking up its name included."""
-    answers = []
+def unreachable(url: str) -> str | None:
+    """Why no server answers for ``url`` in time, looking up its name included; None if one does."""
+    answers: list[str | None] = []
 
     def ask() -> None:
         request = urllib.request.Request(url, method="HEAD")
         try:
-            with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT) as answer:
-                answers.append(answer.status)
-        except (OSError, HTTPException):
-            pass
+            with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT):
+                answers.append(None)
+        except urllib.error.HTTPError:  # it may refuse to be asked so
+            answers.append(None)
+        except (OSError, HTTPException) as error:
+            answers.append(str(error))
 
     thread = threading.Thread(target=ask, daemon=True)  # a hanging name look-up has no timeout
     thread.start()
     thread.join(NETWORK_TIMEOUT)
-    return bool(answers)
+    return answers[0] if answers else f"no answer in {NETWORK_TIMEOUT} seconds"
 
 
 def packaged_digits() -> ArrayDataset:

@@ -1,7 +1,10 @@
 """What every judge of samples does, and how figures stand beside their floors."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torchmetrics import Metric
@@ -30,9 +33,12 @@ class Judge(Metric, ABC):
 
     @abstractmethod
     def floors(
-        self, size: int, labelled: bool, rank: int = 0, processes: int = 1
+        self, size: int, labels: Tensor | None = None, rank: int = 0, processes: int = 1
     ) -> dict[str, float]:
-        """The figures of ``size`` real samples, of which each process adds its share."""
+        """The figures of ``size`` real samples, of which each process adds its share.
+
+        If samples were to show ``labels`` (n), the real ones are as many of each.
+        """
 
     def picture(self, samples: Tensor) -> UInt8[Tensor, "3 H W"] | None:
         """Show some of the samples beside real ones, if they can be shown."""
@@ -45,6 +51,18 @@ class Judge(Metric, ABC):
         return figures
 
 
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Within, products are as exact as float32, whatever ``float32_matmul_precision`` says."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def with_floors(figures: dict[str, float], floors: dict[str, float]) -> dict[str, float]:
     """The figures and, as ``frechet_floor`` and so on, those of unseen real images."""
     named = {f"{name.removesuffix('_distance')}_floor": value for name, value in floors.items()}
@@ -52,8 +70,9 @@ def with_floors(figures: dict[str, float], floors: dict[str, float]) -> dict[str
 
 
 def table(figures: dict[str, float]) -> str:
-    """Each figure, its floor and their ratio, a line each."""
-    lines = [f"{'':24}{'samples':>12}{'floor':>12}{'ratio':>9}"]
+    """How many samples were judged, and each figure, its floor and their ratio, a line each."""
+    head = f"{figures['samples']:.0f} samples, and as many real ones as their floor:"
+    lines = [head, f"{'':24}{'samples':>12}{'floor':>12}{'ratio':>9}"]
     for name, value in figures.items():
         floor = figures.get(f"{name.removesuffix('_distance')}_floor")
         if name.endswith("_floor") or floor is None:

@@ -1,5 +1,7 @@
 """All figures of generated digits at once, each to be put beside its floor."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_ddpm.judge.base import Judge
+from lightning_ddpm.judge.base import Judge, in_float32
 from lightning_ddpm.judge.features import DigitFeatures
 from lightning_ddpm.judge.manifold import Manifold
 from lightning_ddpm.judge.memorisation import memorisation, nearest
@@ -33,6 +35,7 @@ class DigitJudge(Judge):
 
     The figures are those of the images in the order of their indices, whatever the batches and the
     number of processes. Distances are to all training images, manifolds to as many as are judged.
+    Images that were to show certain digits are compared with training images in the same shares.
 
     Args:
         train: the training images and their labels (n).
@@ -54,10 +57,11 @@ class DigitJudge(Judge):
     ) -> None:
         super().__init__()
         images, labels = train
-        self.test = test
+        order = torch.randperm(len(test[0]), generator=torch.Generator().manual_seed(0))
+        self.test = (test[0][order], test[1][order])  # MNIST's are ordered by their writers
         self.extractor = features or DigitFeatures()
         self.register_buffer("train_images", images, persistent=False)
-        self.train_share = labels.bincount(minlength=10).cpu() / len(images)
+        self.train_labels = labels.cpu()
         self.train_features: Tensor | None = None
         for name in ("indices", "features", "labels", "distances"):
             self.add_state(name, [], dist_reduce_fx="cat")
@@ -99,7 +103,10 @@ class DigitJudge(Judge):
             raise ValueError(f"at least 6 images are needed to judge them, got {len(features)}")
         if self.train_features is None:
             self.train_features = self.extract(self.train_images)
-        real, read = self.train_features, self.extractor.classify(features)
+        asked = labels.cpu() if (labels >= 0).all() else None
+        everything = torch.arange(len(self.train_labels))
+        reference = everything if asked is None else alike(self.train_labels, asked)
+        real, read = self.train_features[reference], self.extractor.classify(features)
         figures = {
             "frechet_distance": frechet_distance(real, features),
             "kernel_distance": kernel_distance(real, features),
@@ -111,10 +118,12 @@ class DigitJudge(Judge):
         figures |= manifold.compute()
         figures |= memorisation(distances)
         counts = read.bincount(minlength=10).cpu()
-        expected = self.train_share * len(read)
-        figures["class_chi_square"] = ((counts - expected) ** 2 / expected).sum()
+        shares = self.train_labels[reference].bincount(minlength=10) / len(reference)
+        expected = shares * len(read)
+        terms = (counts - expected) ** 2 / expected
+        figures["class_chi_square"] = terms[expected > 0].sum()
         figures |= {f"share_of_{digit}": count / len(read) for digit, count in enumerate(counts)}
-        if (labels >= 0).all():
+        if asked is not None:
             figures["label_accuracy"] = (read == labels).float().mean()
         return figures
 
@@ -134,11 +143,17 @@ class DigitJudge(Judge):
         return self.figures()
 
     def floors(
-        self, size: int, labelled: bool, rank: int = 0, processes: int = 1
+        self,
+        size: int,
+        labels: Int[Tensor, " n"] | None = None,
+        rank: int = 0,
+        processes: int = 1,
     ) -> dict[str, float]:
-        """The figures of the first ``size`` test images."""
-        images, labels = self.test
-        return self.score(images[:size], labels[:size] if labelled else None, rank, processes)
+        """The figures of ``size`` test images in random order, always the same ones."""
+        images, told = self.test
+        chosen = torch.arange(size) if labels is None else alike(told, labels.cpu(), most=1)
+        label = None if labels is None else told[chosen]
+        return self.score(images[chosen], label, rank, processes)
 
     def picture(self, samples: Digits) -> UInt8[Tensor, "3 H W"]:
         """A row of training images, one of samples, and one of those nearest to them."""
@@ -146,6 +161,21 @@ class DigitJudge(Judge):
         _, places = nearest(images, self.train_images)
         rows = [self.train_images[: len(images)], images, self.train_images[places[:, 0]]]
         return image_grid(torch.cat(rows), columns=len(images))
+
+
+def alike(
+    labels: Int[Tensor, " n"], asked: Int[Tensor, " m"], most: float = math.inf
+) -> Int[Tensor, " k"]:
+    """The places of as many of ``labels`` as have, together, the shares of the ones ``asked``.
+
+    ``most``: at most so many times as many as were asked.
+    """
+    have, want = labels.bincount(minlength=10), asked.bincount(minlength=10)
+    times = min(most, (have / want)[want > 0].min().item())
+    places = [
+        (labels == label).nonzero()[: int(count * times), 0] for label, count in enumerate(want)
+    ]
+    return torch.cat(places).sort().values
 
 
 def frechet_distance(real: Float[Tensor, "m d"], generated: Float[Tensor, "n d"]) -> Tensor:
@@ -156,6 +186,7 @@ def frechet_distance(real: Float[Tensor, "m d"], generated: Float[Tensor, "n d"]
     return metric.compute()
 
 
+@in_float32()
 def kernel_distance(real: Float[Tensor, "m d"], generated: Float[Tensor, "n d"]) -> Tensor:
     """Squared maximum mean discrepancy, over 100 subsets (Bińkowski et al. 2018, 1801.01401)."""
     size = min(1000, len(generated), len(real))
@@ -163,5 +194,5 @@ def kernel_distance(real: Float[Tensor, "m d"], generated: Float[Tensor, "n d"])
     metric.to(real.device).update(real, real=True)
     metric.update(generated, real=False)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # chooses the subsets
+        torch.default_generator.manual_seed(0)  # chooses the subsets; a GPU's stays as it is
         return metric.compute()[0]

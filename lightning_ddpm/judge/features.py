@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from lightning_ddpm.judge.base import in_float32
 from lightning_ddpm.judge.networks import ARCHITECTURES, FEATURES
 
 SHA256 = {
@@ -48,13 +49,14 @@ class DigitFeatures(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
+    @in_float32()
     def forward(self, images: UInt8[Tensor, "b 1 28 28"]) -> Float[Tensor, "b 128"]:
         """The features of each image, 0..255."""
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with exact, torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False):
             return self.network(images / 255)
 
     @torch.no_grad()
+    @in_float32()
     def classify(self, features: Float[Tensor, "b 128"]) -> Int[Tensor, " b"]:
         """The digit that each image's features are read as."""
         return self.head(features).argmax(1)

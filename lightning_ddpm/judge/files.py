@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
+
+from lightning_ddpm.files import path_of
+from lightning_ddpm.pictures import pixels, read_picture
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -16,27 +19,23 @@ def read_samples(path: Path) -> tuple[UInt8[Tensor, "n 1 28 28"], Tensor | None]
 
     Raises:
         ValueError: if there are no images of 28x28 pixels, or it is unclear what their values mean.
+        DataError: if a picture cannot be read.
     """
+    path = path_of(path)
     if path.is_dir():
-        paths = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+        paths = [p for p in found if p.name[0] != "."]
         if not paths:
             raise ValueError(f"{path} has no {' or '.join(PICTURES)} files")
-        from torchvision.io import ImageReadMode, decode_image
-
-        try:
-            pictures = [decode_image(str(p), ImageReadMode.GRAY) for p in paths]
-            return to_digits(torch.stack(pictures), path), None
-        except RuntimeError as error:
-            raise ValueError(f"{path}: the pictures cannot be read as one set: {error}") from error
+        digits = [to_digits(pixels(read_picture(p), 1)[None], p) for p in paths]
+        return torch.cat(digits), None
     arrays = read_arrays(path)
     names = [name for name in ("images", "samples", "x", "arr_0") if name in arrays]
     if not names and len(arrays) != 1:
         raise ValueError(f"{path} has no array named images, but {sorted(arrays)}")
     images = arrays[names[0] if names else next(iter(arrays))]
-    labels = arrays.get("labels")
-    if labels is not None and labels.shape != (len(images),):
-        raise ValueError(f"{path}: {len(images)} images, but labels of shape {tuple(labels.shape)}")
-    return to_digits(images, path), labels
+    labels = arrays.get("labels", arrays.get("arr_1"))
+    return to_digits(images, path), None if labels is None else to_labels(labels, images, path)
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
@@ -47,11 +46,33 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         else:
             content = np.load(path, allow_pickle=False)
         content = content if hasattr(content, "keys") else {"images": content}
-        return {name: torch.as_tensor(content[name]) for name in content}
+        arrays = {name: content[name] for name in content}
+        return {name: torch.as_tensor(v) for name, v in arrays.items() if is_array(v)}
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file") from error
     except Exception as error:  # what is damaged fails in any way
         raise ValueError(f"{path}: not a file of arrays that can be read safely") from error
+
+
+def is_array(value: Any) -> bool:
+    """Whether it holds numbers; text and settings may stand beside the images."""
+    return isinstance(value, Tensor) or (
+        isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+    )
+
+
+def to_labels(labels: Tensor, images: Tensor, path: Path) -> Int[Tensor, " n"]:
+    """The digit that each image was to show.
+
+    Raises:
+        ValueError: if there are as many others, or what is no digit.
+    """
+    if labels.shape != (len(images),):
+        raise ValueError(f"{path}: {len(images)} images, but labels of shape {tuple(labels.shape)}")
+    whole = labels.long()
+    if not ((whole == labels) & (whole >= 0) & (whole <= 9)).all():
+        raise ValueError(f"{path}: labels must be digits from 0 to 9")
+    return whole
 
 
 def to_digits(images: Tensor, path: Path) -> UInt8[Tensor, "n 1 28 28"]:
@@ -70,6 +91,8 @@ def to_digits(images: Tensor, path: Path) -> UInt8[Tensor, "n 1 28 28"]:
         raise ValueError(f"{path}: expected images of 28x28 pixels, got {tuple(images.shape)}")
     if len(images) == 0:
         raise ValueError(f"{path} has no images")
+    if images.dtype == torch.uint8 and images.max() == 1:
+        raise ValueError(f"{path}: the images are bytes of 0 and 1, not of 0 to 255: scale them")
     if images.dtype == torch.uint8:
         return images.float().mean(1, keepdim=True).round().to(torch.uint8)
     low, high = images.min().item(), images.max().item()

@@ -9,6 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_ddpm.judge.base import in_float32
+
 Features = Float[Tensor, "n d"]
 ROWS = 1000  # compared at a time, so that memory stays small
 
@@ -39,6 +41,7 @@ class Manifold(Metric):
         """Add the features of real or generated images."""
         (self.real if real else self.generated).append(features)
 
+    @in_float32()
     def compute(self) -> dict[str, Tensor]:
         """The four figures, of sets of more than five images each."""
         real, generated = dim_zero_cat(self.real), dim_zero_cat(self.generated)

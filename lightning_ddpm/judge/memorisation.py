@@ -3,8 +3,10 @@
 import math
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+from lightning_ddpm.judge.base import in_float32
 
 Pictures = UInt8[Tensor, "_ c h w"]
 ROWS = 500  # compared at a time, so that memory stays small
@@ -25,8 +27,9 @@ def memorisation(distances: Float[Tensor, "n 2"]) -> dict[str, Tensor]:
     }
 
 
+@in_float32()
 def nearest(images: Pictures, train: Pictures) -> tuple[Float[Tensor, "n 2"], Int[Tensor, "n 2"]]:
-    """Distances to the two nearest training images, and where those are.
+    """Distances to the two nearest training images that differ, and where those are.
 
     A distance is the root of the sum of squared differences of pixels in [0, 1].
     """
@@ -38,9 +41,19 @@ def nearest(images: Pictures, train: Pictures) -> tuple[Float[Tensor, "n 2"], In
         rank = torch.addmm(squares, rows, train_pixels.T, alpha=-2)
         first = rank.argmin(1, keepdim=True)  # much quicker than topk, which sorts
         second = rank.scatter_(1, first, math.inf).argmin(1, keepdim=True)
+        while (again := repeated(train, first, second) & rank.gather(1, second).isfinite()).any():
+            rank[again[:, 0], second[again]] = math.inf
+            second = rank.argmin(1, keepdim=True)
         place = torch.cat([first, second], dim=1)
         distance = (rows[:, None] - train_pixels[place]).norm(dim=2)  # (rows, 2)
         order = distance.argsort(dim=1)
         distances.append(distance.gather(1, order))
         places.append(place.gather(1, order))
     return torch.cat(distances), torch.cat(places)
+
+
+def repeated(
+    train: Pictures, first: Int[Tensor, "n 1"], second: Int[Tensor, "n 1"]
+) -> Bool[Tensor, "n 1"]:
+    """Whether two training images are the same, pixel by pixel."""
+    return (train[first] == train[second]).flatten(2).all(2)

@@ -58,6 +58,10 @@ class Medium(nn.Module, ABC):
         """Show raw samples, and what was asked for, in one picture, if they can be shown."""
         return None
 
+    def files(self, film: bool = False, **options: Any) -> list[str]:
+        """What ``write`` with these options, and ``write_film``, may call their files, as globs."""
+        return ["samples.npz"]
+
     def write(self, samples: Arrays, folder: Path, **options: Any) -> list[Path]:
         """Write raw samples to a folder that exists, and return the files: ``samples.npz``, always.
 

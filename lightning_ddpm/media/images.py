@@ -17,6 +17,7 @@ from lightning_ddpm.shapes import Samples, spaced
 GRID_LIMIT = 400
 CAPTION_HEIGHT = 20  # pixels
 STRIP_IMAGES, STRIP_FRAMES = 4, 11
+FILM = ("trajectory.gif", "trajectory.png")  # the animation and the film strip
 
 
 class Images(Medium):
@@ -53,30 +54,40 @@ class Images(Medium):
         """That of 256 grey levels (Ho et al. 2020, eq. 13)."""
         return decoder_log_likelihood(x0, mean, std)
 
-    def picture(self, samples: Arrays) -> UInt8[Tensor, "3 H W"]:
-        """The first 400 in a grid, each under its label, if there are any."""
+    def picture(self, samples: Arrays) -> UInt8[Tensor, "3 H W"] | None:
+        """The first 400 in a grid, each under its label, if there are any.
+
+        Images that are neither grey nor RGB cannot be shown.
+        """
+        if samples[self.name].shape[1] not in (1, 3):
+            return None
         labels = samples["labels"][:GRID_LIMIT].tolist() if "labels" in samples else None
         return image_grid(samples[self.name][:GRID_LIMIT], captions=labels)
 
-    def write(self, samples: Arrays, folder: Path, png: bool = False, **options: Any) -> list[Path]:
-        """Write ``samples.npz``, ``grid.png`` and, if asked for, ``png/00000.png`` and so on.
+    def files(self, film: bool = False, png: bool = False, **options: Any) -> list[str]:
+        """Arrays and a grid, one for each image, and the film."""
+        singles = ["png/[0-9]*.png"] if png else []
+        return [*super().files(), "grid.png", *singles, *(FILM if film else ())]
 
-        Those of earlier samples are removed.
-        """
+    def write(self, samples: Arrays, folder: Path, png: bool = False, **options: Any) -> list[Path]:
+        """Write ``samples.npz``, ``grid.png`` and, if asked for, ``png/00000.png`` and so on."""
         images = samples[self.name]
         named = {**samples, self.name: images.squeeze(1) if images.shape[1] == 1 else images}
-        written = super().write(named, folder)
-        write_png(self.picture(samples), folder / "grid.png")
-        for path in [*(folder / "png").glob("[0-9]" * 5 + ".png"), *film_paths(folder)]:
-            path.unlink(missing_ok=True)
-        if png:
-            for index, image in enumerate(images):
-                write_png(image, folder / "png" / f"{index:05d}.png")
-        return [*written, folder / "grid.png"]
+        written, picture = super().write(named, folder), self.picture(samples)
+        if picture is None:
+            return written
+        write_png(picture, folder / "grid.png")
+        width = max(5, len(str(len(images) - 1)))
+        singles = [folder / "png" / f"{i:0{width}d}.png" for i in range(len(images) * png)]
+        for path, image in zip(singles, images, strict=False):
+            write_png(image, path)
+        return [*written, folder / "grid.png", *singles]
 
     def write_film(self, film: UInt8[Tensor, "n frames c h w"], folder: Path) -> list[Path]:
         """Write an animation, ``trajectory.gif``, and a strip of the first, ``trajectory.png``."""
-        gif, strip = film_paths(folder)
+        if film.shape[2] not in (1, 3):
+            return []
+        gif, strip = (folder / name for name in FILM)
         write_gif([image_grid(frame) for frame in film.unbind(1)], gif)
         frames = film[:STRIP_IMAGES, spaced(film.shape[1], STRIP_FRAMES)]
         write_png(image_grid(frames.flatten(0, 1), columns=frames.shape[1]), strip)
@@ -114,11 +125,6 @@ def decoder_log_likelihood(x0: Samples, mean: Samples, std: Tensor) -> Samples:
     return torch.where(darkest | brightest, outside, inside)
 
 
-def film_paths(folder: Path) -> tuple[Path, Path]:
-    """The animation and the film strip."""
-    return folder / "trajectory.gif", folder / "trajectory.png"
-
-
 def image_grid(
     images: UInt8[Tensor, "b c h w"],
     scale: int | None = None,
@@ -129,18 +135,19 @@ def image_grid(
 
     Args:
         images: what to show.
-        scale: pixels for a pixel; if not given, as many as make small images at most 128 wide.
-        columns: images in a row; if not given, as many as make a square.
+        scale: pixels for a pixel; if not given, as many as keep small images within 128.
+        columns: images in a row; if not given, as many as make a square, in height at most.
         captions: a short text for each image.
     """
     from torchvision.utils import make_grid
 
-    scale = scale or max(1, 128 // images.shape[3])
+    height, width = images.shape[2:]
+    scale = scale or max(1, 128 // max(height, width))
     cells = images.cpu().repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
     if captions is not None:
         pairs = zip(cells, captions, strict=True)
         cells = torch.stack([captioned(cell, str(caption)) for cell, caption in pairs])
-    columns = columns or math.ceil(math.sqrt(len(images)))
+    columns = columns or math.ceil(math.sqrt(len(images) * max(height / width, 1)))
     return make_grid(cells, nrow=columns, padding=2 * scale)
 
 

@@ -60,7 +60,7 @@ def theirs(name: str, budget: float, size: int) -> Row:
     judge = data.judge()
     assert judge is not None
     figures = judge.score(torch.cat(parts))
-    floor = judge.floors(size, labelled=False)["frechet_distance"]
+    floor = judge.floors(size)["frechet_distance"]
     return {
         "run": f"{name}, {steps} steps",
         "training s": training,

@@ -73,7 +73,7 @@ def main() -> None:
     data = MNISTDataModule()
     judge = data.judge()
     assert judge is not None
-    floors = judge.to(DEVICE).floors(options.num_samples, labelled=False)
+    floors = judge.to(DEVICE).floors(options.num_samples)
     cases = [
         (name, make(steps))
         for name, (make, all_steps) in SAMPLERS.items()
