@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_ddpm.diffusion import Diffusion
-from lightning_ddpm.files import replacing
+from lightning_ddpm.files import path_of, replacing
 from lightning_ddpm.parts import built, config_of
 
 PRETRAINED = Path(str(files("lightning_ddpm") / "weights" / "default.safetensors"))
@@ -29,18 +29,22 @@ class Saved:
         recipe: the arguments of the ``model``, of its ``training`` and, if they are known, the
             class and the arguments of its ``data``.
         state: of a checkpoint, all that a run goes on with.
+        class_names: what the classes of the data were called, in the order of their labels.
     """
 
     path: Path
     weights: Mapping[str, Tensor]
     recipe: dict[str, Any]
     state: Mapping[str, Any] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not all(isinstance(weight, Tensor) for weight in self.weights.values()):
             raise TypeError("weights are tensors")
         if not all(isinstance(part, dict) for part in self.recipe.values()):
             raise TypeError("a recipe has arguments by name")
+        if not all(isinstance(name, str) for name in self.class_names):
+            raise TypeError("class names are text")
 
 
 def load_model(path: str | Path = PRETRAINED) -> Diffusion:
@@ -75,11 +79,18 @@ def load_weights(model: Diffusion, saved: Saved) -> None:
 
 
 def check_trained(model: Diffusion, saved: Saved) -> None:
-    """Raise ValueError if the weights were trained with another target or schedule."""
+    """Raise ValueError if the weights were trained as something else: they would mean nothing."""
     now, before = config_of(model)["init_args"], saved.recipe["model"]
-    for part in ("target", "schedule"):
-        if json.dumps(now[part]) != json.dumps(before.get(part)):
+    for part in ("network", "target", "schedule", "medium"):
+        if part in before and not alike(now[part], before[part]):
             raise ValueError(f"--{part}: the weights were trained with {before.get(part)}")
+
+
+def alike(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether two recipes make the same part, where None may stand for what a model fills in."""
+    pairs = [(now["init_args"].get(name), value) for name, value in before["init_args"].items()]
+    same = all(json.dumps(a) == json.dumps(b) for a, b in pairs if None not in (a, b))
+    return same and now["class_path"] == before["class_path"]
 
 
 def read_saved(path: str | Path) -> Saved:
@@ -88,7 +99,7 @@ def read_saved(path: str | Path) -> Saved:
     Raises:
         ValueError: if there is no such file, or it is damaged or of another kind.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
@@ -109,20 +120,30 @@ def read_weights(path: Path) -> Saved:
 
     with safe_open(path, "pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Saved(path, weights, json.loads(file.metadata()["recipe"]))
+        told = {name: json.loads(text) for name, text in file.metadata().items()}
+        return Saved(path, weights, told["recipe"], class_names=told.get("class_names", ()))
 
 
-def write_weights(model: Diffusion, path: Path, data: Mapping[str, Any] | None = None) -> None:
+def write_weights(
+    model: Diffusion,
+    path: Path,
+    data: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] = (),
+) -> None:
     """Write the weights as safetensors, with what builds the model as JSON in its metadata.
 
-    ``data``, if given, is the class and the arguments of the data module it was trained on.
+    ``data``, if given, is the class and the arguments of the data module it was trained on, and
+    ``class_names`` is what that calls the labels.
     """
     from safetensors.torch import save
 
     recipe = {"model": config_of(model)["init_args"]} | ({"data": data} if data else {})
     weights = {name: weight.clone().contiguous() for name, weight in model.state_dict().items()}
+    told = {"recipe": json.dumps(recipe)}
+    if class_names:
+        told["class_names"] = json.dumps(list(class_names))
     with replacing(path) as temporary:
-        temporary.write_bytes(save(weights, {"recipe": json.dumps(recipe)}))
+        temporary.write_bytes(save(weights, told))
 
 
 def read_checkpoint(path: Path) -> Saved:
@@ -136,4 +157,4 @@ def read_checkpoint(path: Path) -> Saved:
     if "data" in state:
         recipe["data"] = state["data"]
     weights = {name.removeprefix("model."): w for name, w in state["state_dict"].items()}
-    return Saved(path, weights, recipe, state)
+    return Saved(path, weights, recipe, state, state.get("class_names", ()))

@@ -31,9 +31,9 @@ def test_digits() -> MNISTDataModule:
 
 @pytest.fixture(scope="module")
 def checkpoint(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Less than half of the recipe's training."""
+    """A fifth of the recipe's training."""
     folder = tmp_path_factory.mktemp("conditional")
-    options = ("--max_steps", 2300, "--limit_val_batches", 4, "--steps", 100)
+    options = ("--max_steps", 1000, "--limit_val_batches", 4, "--steps", 100)
     train_py_in(folder, "--config", "conditional", "--source", "mnist", *options)
     return next(folder.rglob("best.ckpt"))
 
@@ -44,10 +44,10 @@ def test_nineteen_in_twenty_digits_are_read_as_their_label(
     reader = trained_reader(test_digits.splits["train"])
     test = test_digits.load_splits("test")["test"]
     real = share_read_as(reader, test.x0, test.condition)
-    options = ("--guidance", 2, "--sampler", "DPMSolver", "--steps", 20, "--num_samples", 1000)
+    options = ("--guidance", 2, "--sampler", "DPMSolver", "--steps", 20, "--num_samples", 500)
     train_py("predict", "--ckpt_path", checkpoint, *options)
     samples = np.load(tmp_path / "samples" / "samples.npz")
-    assert np.bincount(samples["labels"]).tolist() == [100] * 10
+    assert np.bincount(samples["labels"]).tolist() == [50] * 10
     images = torch.from_numpy(samples["images"])[:, None]
     generated = share_read_as(reader, images, torch.from_numpy(samples["labels"]))
     print(f"read as their label: {real:.1%} of real, {generated:.1%} of generated digits")
@@ -59,7 +59,7 @@ def test_nineteen_in_twenty_digits_are_read_as_their_label(
 def paper_checkpoint(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with the paper's objective."""
     folder = tmp_path_factory.mktemp("paper")
-    options = ("--max_steps", 2300, "--limit_val_batches", 4, "--steps", 100)
+    options = ("--max_steps", 1000, "--limit_val_batches", 4, "--steps", 100)
     recipes = ("--config", "conditional", "--config", "paper")
     train_py_in(folder, *recipes, "--source", "mnist", *options)
     return next(folder.rglob("best.ckpt"))

@@ -6,7 +6,10 @@ from typing import Any
 
 from lightning import Trainer
 
+from lightning_ddpm.checkpoints import Saved
+from lightning_ddpm.cli.errors import refuse
 from lightning_ddpm.cli.recipes import groups, recipes_of
+from lightning_ddpm.condition import as_labels
 from lightning_ddpm.configs import named, recipe_path
 from lightning_ddpm.data import MNISTDataModule
 from lightning_ddpm.diffusion import Diffusion
@@ -43,24 +46,27 @@ def class_named(path: str) -> Any:
     return found if inspect.isclass(found) else MNISTDataModule
 
 
-def expand(arguments: list[str], saved: Iterable[Any] = ()) -> list[str]:
+def expand(arguments: list[str], saved: Saved | None = None) -> list[str]:
     """Write out what the command line may leave out; what is written out already stays.
 
     ``fit`` is the default subcommand, flags have short names, ``--config NAME`` is a recipe of the
     package, switches need no value, ``--labels`` no brackets, and ``--max_steps`` alone sets no
     limit to the epochs. Recipes come first and classes of parts next, so that flags win in any
     order; a part of another class than the recipe's starts from that class's own arguments.
-    ``saved`` is the recipe of the checkpoint that the command goes on with, if any.
+    ``saved`` is the checkpoint that the command goes on with, if any.
     """
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["fit", *arguments]
     subcommand, flags = arguments[0], list(groups(arguments[1:]))
     default, *own = recipes_of(flags)
-    recipes = [default, *saved, *own]
+    recipes = [default, *([saved.recipe] if saved else []), *own]
+    called = saved.class_names if saved else ()
     asked = {name: values[0] for name, *values in flags if values}
     names = short_flags(class_named(str(asked.get("--data", named(recipes, "data.class_path")))))
     if subcommand == "test":
         names |= {f"--{name}": f"--evaluation.{name}" for name in ("outdir", "num_samples")}
+    if subcommand in ("fit", "validate") and "--outdir" in asked:
+        refuse(f"--outdir: {subcommand} writes to its run's folder: --trainer.default_root_dir")
     if subcommand == "predict":
         names["--batch_size"] = "--data.init_args.sample_batch_size"
     configs, classes, rest = [], [], []
@@ -75,11 +81,11 @@ def expand(arguments: list[str], saved: Iterable[Any] = ()) -> list[str]:
         elif name == "--data":
             classes += words(name, values)
         elif name == "--model.labels":
-            rest += words(name, (f"[{v}]" if v[:1].isdigit() else v for v in values))
+            rest += words(name, [as_labels(value, called) for value in values])
         else:
             rest += words(name, values or ["true"] * (name in SWITCHES))
-    alone = "--trainer.max_steps" in rest and "--trainer.max_epochs" not in rest
-    if alone and configs[:2] != NO_LIMIT:
+    limited = "--trainer.max_steps" in rest or named(own, "trainer.max_steps") is not None
+    if limited and "--trainer.max_epochs" not in rest and configs[:2] != NO_LIMIT:
         configs = [*NO_LIMIT, *configs]  # first, so that a recipe can set one
     return [subcommand, *configs, *classes, *rest]
 

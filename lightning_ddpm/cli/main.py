@@ -9,33 +9,27 @@ from typing import Any
 from jsonargparse import Namespace, auto_cli
 from lightning import Trainer
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from torch import distributed
 
-from lightning_ddpm.checkpoints import Saved, check_trained, is_weights, load_weights
-from lightning_ddpm.cli.errors import REFUSALS, Parser, one_line
+import lightning_ddpm.training as training
+from lightning_ddpm.checkpoints import Saved, is_weights
+from lightning_ddpm.cli.errors import Parser, one_line
 from lightning_ddpm.cli.flags import expand
 from lightning_ddpm.cli.recipes import find_saved, groups
 from lightning_ddpm.configs import CONFIGS
 from lightning_ddpm.data import ArrayDataModule
 from lightning_ddpm.diffusion import Diffusion
+from lightning_ddpm.files import path_of
 from lightning_ddpm.media import Images
 from lightning_ddpm.parts import built, class_at
-from lightning_ddpm.training import (
-    EMA,
-    DiffusionLightningModule,
-    FiniteWatch,
-    LastCheckpoint,
-    SampleEvaluation,
-    SampleWriter,
-    WholeCheckpointIO,
-)
 from lightning_ddpm.training.config import SaveConfig
 from lightning_ddpm.training.precision import check_devices, check_precision, fastest_precision
 from lightning_ddpm.training.process import set_up
 from lightning_ddpm.training.report import Report
-from lightning_ddpm.training.runs import check_optimizer, tensorboard
+from lightning_ddpm.training.runs import placed
+from lightning_ddpm.training.takeover import take_over
 
 TOOLS = ("classify", "export", "score")
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
@@ -62,16 +56,18 @@ class CLI(LightningCLI):
         for name in LIMITS:  # one batch is not all of them: Lightning's types make 1.0 of 1
             parser.add_argument(f"--trainer.{name}", type=int | float | None)
         parser.add_class_arguments(Diffusion, "model", fail_untyped=False)
-        parser.add_class_arguments(DiffusionLightningModule, "training", skip={"model"}, **plain)
+        parser.add_class_arguments(
+            training.DiffusionLightningModule, "training", skip={"model"}, **plain
+        )
         parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every run has."""
-        parser.add_lightning_class_args(EMA, "ema")
-        parser.add_lightning_class_args(SampleWriter, "samples")
-        parser.add_lightning_class_args(SampleEvaluation, "evaluation")
-        parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
-        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(training.EMA, "ema")
+        parser.add_lightning_class_args(training.SampleWriter, "samples")
+        parser.add_lightning_class_args(training.SampleEvaluation, "evaluation")
+        parser.add_lightning_class_args(training.BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(training.LastCheckpoint, "last_checkpoint")
         newest = "Go on with the newest run under default_root_dir."
         parser.add_argument("--resume", action="store_true", help=newest)
         faster = "Compile the network: faster, on a GPU."
@@ -87,7 +83,7 @@ class CLI(LightningCLI):
             parser.error("--config: not a text file")
         self.options.ckpt_path = None  # else Lightning would put its recipe over the flags
         if subcommand == "test":
-            self.options.verbose = False  # SampleEvaluation prints a table
+            self.options.verbose = False  # training.SampleEvaluation prints a table
         if not 0 <= (seed := self.options.seed_everything) < 2**32:
             parser.error(f"--seed {seed}: expected a number from 0 to 2**32 - 1")
 
@@ -124,14 +120,11 @@ class CLI(LightningCLI):
             super().instantiate_classes()
             model: Any = self.model
             made = self.config_init[self.config.subcommand]
-            self.model = DiffusionLightningModule(model, **made.training)
+            self.model = training.DiffusionLightningModule(model, **made.training)
             if self.saved:
-                if self.subcommand == "fit":
-                    check_optimizer(self.model, self.saved)
-                else:
-                    check_trained(model, self.saved)
-                load_weights(model, self.saved)
-        except (*REFUSALS, TypeError, ImportError) as error:
+                data = (self.datamodule, self.options.data.as_dict())
+                take_over(self.saved, self.config.subcommand, self.model, *data)
+        except Exception as error:  # Lightning's and jsonargparse's are of many classes
             self.parser.error(str(error))
         if made.compile:
             model.network.compile(mode="reduce-overhead")  # with CUDA graphs
@@ -140,18 +133,15 @@ class CLI(LightningCLI):
         """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
         made = self.config_init[self.config.subcommand]
         config, callbacks = made.trainer, as_list(made.trainer.callbacks)
-        logger = config.logger
-        if self.subcommand == "predict":
-            logger = False
-        elif logger in (None, True):
-            resumed = self.saved if made.resume else None
-            logger = tensorboard(config.default_root_dir, resumed)
+        logger, root = config.logger, path_of(config.default_root_dir or ".").absolute()
+        if self.subcommand != "predict":
+            logger, root = placed(logger, root, self.saved if made.resume else None)
         if self.subcommand == "fit":
-            callbacks += [FiniteWatch(), Report(resumed=self.saved is not None)]
+            callbacks += [training.FiniteWatch(), Report(resumed=self.saved is not None)]
             callbacks += [LearningRateMonitor("step")] if logger else []
-        plugins = [*as_list(config.plugins), WholeCheckpointIO()]
-        kwargs |= {"logger": logger, "callbacks": callbacks, "plugins": plugins}
-        trainer = super().instantiate_trainer(**kwargs)
+        plugins = [*as_list(config.plugins), training.WholeCheckpointIO()]
+        kwargs |= {"logger": logger or False, "callbacks": callbacks, "plugins": plugins}
+        trainer = super().instantiate_trainer(default_root_dir=str(root), **kwargs)
         check_precision(trainer.precision)
         samples = getattr(self.datamodule, "num_samples", None)
         check_devices(trainer, samples if self.subcommand == "predict" else None)
@@ -179,13 +169,13 @@ def train(arguments: list[str]) -> None:
     first = expand(arguments)
     known = first[0] in SUBCOMMANDS and not {"-h", "--help"} & set(first)
     saved = find_saved(first[0], [*groups(first[1:])]) if known else None
-    sys.argv[1:] = expand(arguments, [saved.recipe] if saved else [])
+    sys.argv[1:] = expand(arguments, saved)
     options = {"allow_abbrev": False, "default_config_files": [str(CONFIGS / "default.yaml")]}
     CLI(
         saved,
         model_class=Diffusion,
         save_config_callback=SaveConfig,
-        save_config_kwargs={"overwrite": True},
+        save_config_kwargs={"save_to_log_dir": False},
         seed_everything_default=0,
         parser_kwargs={"allow_abbrev": False, "epilog": f"Besides: {', '.join(TOOLS)}."}
         | {name: dict(options) for name in SUBCOMMANDS},

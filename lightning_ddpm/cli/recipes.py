@@ -1,7 +1,6 @@
 """What a command line names, before it is parsed: recipes, a checkpoint, and classes of parts."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -9,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_ddpm.checkpoints import PRETRAINED, Saved, read_saved
 from lightning_ddpm.cli.errors import refuse
 from lightning_ddpm.configs import named, read_recipe
+from lightning_ddpm.files import path_of
 from lightning_ddpm.training.runs import newest_run, to_go_on_with
 
 
@@ -46,10 +46,10 @@ def find_saved(subcommand: str, flags: list[list[str]]) -> Saved | None:
         refuse("--resume: only fit goes on with a run, and without --ckpt_path")
     try:
         if resume:
-            return newest_run(Path(str(asked("trainer.default_root_dir") or ".")))
+            return newest_run(path_of(str(asked("trainer.default_root_dir") or ".")))
         if subcommand == "fit":
-            return to_go_on_with(Path(str(path))) if path else None
-        if not path:
+            return to_go_on_with(path_of(str(path))) if path else None
+        if not path and "--print_config" not in given:
             rank_zero_only(print)("model:       the package's; --ckpt_path takes one of yours")
         return read_saved(str(path or PRETRAINED))
     except ValueError as error:

@@ -24,7 +24,7 @@ def score(file: Path, json: bool = False, data_dir: str | None = None) -> None:
     judge = data.judge()
     assert judge is not None  # of MNIST there is one
     size = min(len(images), judge.most)
-    figures = judge.score(images[:size], None if labels is None else labels[:size])
-    floors = judge.floors(size, labelled=labels is not None)
+    images, labels = images[:size], None if labels is None else labels[:size]
+    figures, floors = judge.score(images, labels), judge.floors(size, labels)
     figures = {"samples": size, **with_floors(figures, floors)}
     print(dumps(figures, indent=2) if json else table(figures))

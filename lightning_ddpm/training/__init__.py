@@ -1,5 +1,6 @@
 """All that knows the Trainer: the Lightning module and what happens around training."""
 
+from lightning_ddpm.training.best import BestCheckpoint
 from lightning_ddpm.training.ema import EMA
 from lightning_ddpm.training.evaluation import SampleEvaluation
 from lightning_ddpm.training.finite import FiniteWatch
@@ -9,6 +10,7 @@ from lightning_ddpm.training.samples import SampleWriter
 
 __all__ = [
     "EMA",
+    "BestCheckpoint",
     "DiffusionLightningModule",
     "FiniteWatch",
     "LastCheckpoint",

@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from torch.nn import Module
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
@@ -30,6 +31,17 @@ class EMA(WeightAveraging):
         super().__init__(use_buffers=False)
         self.decay = decay
         self._swapped = False
+
+    @property
+    def average(self) -> Module | None:
+        """The module with the average of its weights, once a fit has begun."""
+        return None if self._average_model is None else self._average_model.module
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin anew with each fit, from the weights there are."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self._latest_update_step, self._swapped = 0, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the average to where the model is now; it was copied before that was moved."""
@@ -78,3 +90,11 @@ class EMA(WeightAveraging):
         """Restore the average; outside fit the average is the model's own weights."""
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def average_alone(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Put the average, if there is one, into a checkpoint that has weights and no more."""
+    known: Any = trainer
+    for callback in known.callbacks:
+        if isinstance(callback, EMA) and callback.average and "optimizer_states" not in checkpoint:
+            checkpoint["state_dict"] = callback.average.state_dict()

@@ -1,7 +1,6 @@
 """Judges the samples of a model, while it trains and in ``test``."""
 
 import json
-from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -10,10 +9,19 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_ddpm.data import ArrayDataModule
-from lightning_ddpm.files import replacing, require_writable
+from lightning_ddpm.files import (
+    note,
+    noted,
+    path_of,
+    refuse_others,
+    replacing,
+    require_writable,
+)
 from lightning_ddpm.judge import Judge, table, with_floors
 from lightning_ddpm.training.grids import shows_progress
 from lightning_ddpm.training.module import EVALUATION_SEED, DiffusionLightningModule
+
+METRICS = "metrics.json"
 
 
 class SampleEvaluation(Callback):
@@ -48,6 +56,7 @@ class SampleEvaluation(Callback):
         self.num_samples = num_samples
         self.every_n_epochs = every_n_epochs
         self.outdir = outdir
+        self.folder = path_of(outdir) if outdir else None
         self.judge: Judge | None = None
         self.floors: dict[str, float] = {}
 
@@ -57,16 +66,23 @@ class SampleEvaluation(Callback):
         if self.num_samples < trainer.world_size:
             processes = f"{trainer.world_size} processes"
             raise ValueError(f"evaluation.num_samples {self.num_samples} is below the {processes}")
-        if stage == "test" and self.outdir:
-            require_writable(Path(self.outdir))
+        if stage == "test" and self.folder:
+            require_writable(self.folder)
+            refuse_others(self.folder, [METRICS])
+
+    def every(self, trainer: Trainer) -> int:
+        """Epochs from one evaluation to the next; 0 for none."""
+        on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
+        return int(not on_cpu) if self.every_n_epochs is None else self.every_n_epochs
+
+    def due(self, trainer: Trainer) -> bool:
+        """Whether this is an epoch that ends with an evaluation."""
+        every = self.every(trainer)
+        return every > 0 and (trainer.current_epoch + 1) % every == 0
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the average weights, in the epochs that ask for it."""
-        every = self.every_n_epochs
-        if every is None:
-            every = 0 if isinstance(trainer.accelerator, CPUAccelerator) else 1
-        due = every > 0 and (trainer.current_epoch + 1) % every == 0
-        if due and trainer.state.fn == "fit" and not trainer.sanity_checking:
+        if self.due(trainer) and trainer.state.fn == "fit" and not trainer.sanity_checking:
             self.evaluate(trainer, pl_module, "eval")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -87,11 +103,11 @@ class SampleEvaluation(Callback):
             print(f"\nbits per dimension: {bits:.3f} +- {error:.3f} ({parts})")
         print(f"denoising loss:     {figures['loss']:.5f}")
         if "samples" in figures:
-            print(f"\n{figures['samples']:.0f} samples, and as many test samples as their floor:")
-            print(table(figures))
-        if self.outdir:
-            with replacing(Path(self.outdir) / "metrics.json") as temporary:
+            print(f"\n{table(figures)}")
+        if self.folder:
+            with replacing(self.folder / METRICS) as temporary:
                 temporary.write_text(json.dumps(figures, indent=2) + "\n")
+            note(self.folder, noted(self.folder) | {self.folder / METRICS})
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Generate samples, each process its share, and log their figures."""
@@ -106,7 +122,8 @@ class SampleEvaluation(Callback):
                 return
             self.judge.to(pl_module.device)
             self.size = min(self.num_samples, self.judge.most)
-            self.floors = self.judge.floors(self.size, model.network.conditional, *share)
+            asked = model.condition_of(range(self.size))
+            self.floors = self.judge.floors(self.size, asked, *share)
         indices = range(share[0], self.size, share[1])
         with trainer.precision_plugin.forward_context():
             progress = shows_progress(trainer)

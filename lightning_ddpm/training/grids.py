@@ -7,21 +7,22 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.media.images import write_png
+from lightning_ddpm.training.runs import run_folder
 
 GRID_SAMPLES = 16
 
 
 def draw_grid(trainer: Trainer, model: Diffusion, seed: int) -> Path | None:
     """Draw samples of the current weights; return the PNG, if there is one."""
-    log_dir = trainer.log_dir  # collective: asked for on every process
+    folder = run_folder(trainer)  # collective
     if not trainer.is_global_zero:
         return None
     with trainer.precision_plugin.forward_context():
         x0 = model.sample(GRID_SAMPLES, seed=seed, progress=shows_progress(trainer))
     picture = model.medium.picture(model.arrays(x0, range(GRID_SAMPLES)))
-    if log_dir is None or picture is None:  # fast_dev_run leaves nothing behind
+    if folder is None or picture is None:
         return None
-    path = Path(log_dir) / "grids" / f"step-{trainer.global_step:06d}.png"
+    path = folder / "grids" / f"step-{trainer.global_step:06d}.png"
     write_png(picture, path)
     if isinstance(trainer.logger, TensorBoardLogger):
         trainer.logger.experiment.add_image("samples", picture, trainer.global_step)

@@ -6,6 +6,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_ddpm.batch import Batch, places_of, size_of
@@ -17,6 +18,7 @@ from lightning_ddpm.noise import BatchNoise, SampleNoise
 from lightning_ddpm.objective import UniformTimes
 from lightning_ddpm.parts import check_data, config_of
 from lightning_ddpm.training.curves import open_hparams, show_bound
+from lightning_ddpm.training.ema import average_alone
 from lightning_ddpm.training.grids import draw_grid, shows_progress
 from lightning_ddpm.training.muon import Muon
 from lightning_ddpm.training.precision import check_precision
@@ -99,16 +101,11 @@ class DiffusionLightningModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and a linear rise of the learning rate to its linear fall to zero."""
-        if self.optimizer == "muon":
-            optimizer = Muon(self.model, self.lr)
-        else:
-            optimizer = torch.optim.Adam(self.model.parameters(), self.lr, betas=(0.9, 0.99))
-        # A lambda, because checkpoints would pickle a method.
-        scheduler = LambdaLR(optimizer, lambda step: self.lr_factor(step))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        muon, weights = self.optimizer == "muon", self.model.parameters()
+        optimizer = Muon(self.model, self.lr) if muon else Adam(weights, self.lr, betas=(0.9, 0.99))
+        scheduler = LambdaLR(optimizer, lambda step: self.lr_factor(step))  # no method: pickled
+        steps: Any = {"scheduler": scheduler, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": steps}
 
     def lr_factor(self, step: int) -> float:
         """The learning rate of an optimizer step, as a part of ``lr``."""
@@ -137,6 +134,10 @@ class DiffusionLightningModule(LightningModule):
         places = places_of(batch, self.counted, self.global_rank, self.trainer.world_size)
         self.counted += len(places)
         return SampleNoise(EVALUATION_SEED, places)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let weights that are saved alone be the average: Lightning asks no callback then."""
+        average_alone(self.trainer, checkpoint)
 
     def on_validation_epoch_start(self) -> None:
         """Start anew: the count of the samples, and the loss by time step."""

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import warnings
+from io import TextIOWrapper
 
 QUIET = (  # warnings that are of no use here
     ".*does not have many workers.*",
@@ -18,9 +19,12 @@ QUIET = (  # warnings that are of no use here
 
 
 def set_up() -> None:
-    """Exit on signals, end with the process that started this one, and leave out idle warnings."""
+    """Exit on signals, end with the process that started this one, print what can be printed."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):  # a console may lack a letter of a folder's name
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if int(os.environ.get("LOCAL_RANK", 0)) > 0:
         die_with_parent()
     for message in QUIET:

@@ -21,6 +21,7 @@ from lightning_ddpm.training.progress import (
     leave_finished_epoch,
     log_train_step,
 )
+from lightning_ddpm.training.runs import run_folder
 
 CHECK_EVERY = 10  # batches: a GPU must be waited for, and other processes asked
 SAVE = 1  # what a process may ask of all, beside SIGINT (2) and SIGTERM (15)
@@ -67,8 +68,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and listen for signals."""
-        folder = trainer.log_dir  # collective: asked for on every process
-        self.path = None if folder is None else Path(folder) / "checkpoints" / "last.ckpt"
+        folder = run_folder(trainer)
+        self.path = None if folder is None else folder / "checkpoints" / "last.ckpt"
         self.saved_at, self.signal, self.batches = time.monotonic(), 0, 0
         leave_finished_epoch(trainer)
         for number in (signal.SIGINT, signal.SIGTERM):

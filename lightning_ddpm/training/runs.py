@@ -1,15 +1,51 @@
 """Runs on disk, and how to go on with one."""
 
-import os
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning import Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_ddpm.checkpoints import Saved, is_weights, read_saved
 from lightning_ddpm.files import require_writable
-from lightning_ddpm.training.module import DiffusionLightningModule
 from lightning_ddpm.training.progress import is_whole, steps_logged
+
+RUNS = "lightning_logs"
+FOLDERS: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
+
+
+def run_folder(trainer: Trainer) -> Path | None:
+    """The folder of this run alone, asked for on every process; none in a ``fast_dev_run``.
+
+    It is the logger's. Without a logger it is ``default_root_dir``, or a new one below it if
+    another run has left its checkpoint there.
+    """
+    known: Any = trainer
+    logger, root = trainer.logger, Path(trainer.default_root_dir)
+    if known.fast_dev_run:
+        return None
+    if isinstance(logger, TensorBoardLogger | CSVLogger):
+        return Path(str(trainer.log_dir))
+    if trainer not in FOLDERS:
+        if logger is None:
+            last = root / "checkpoints" / "last.ckpt"
+            gone_on = trainer.ckpt_path and Path(trainer.ckpt_path).resolve() == last.resolve()
+            taken = last.exists() and not gone_on and root.parent.name != RUNS
+            folder = new_run(root) if taken else root
+        else:  # where ModelCheckpoint saves as well
+            version = logger.version
+            version = version if isinstance(version, str) else f"version_{version}"
+            folder = Path(logger.save_dir or root, str(logger.name), version)
+        FOLDERS[trainer] = trainer.strategy.broadcast(folder)
+    return FOLDERS[trainer]
+
+
+def new_run(root: Path) -> Path:
+    """The next folder for a run under ``root``, as Lightning's loggers count them."""
+    names = [path.name.removeprefix("version_") for path in (root / RUNS).glob("version_*")]
+    return root / RUNS / f"version_{max([-1, *map(int, filter(str.isdecimal, names))]) + 1}"
 
 
 def newest_run(root: Path) -> Saved | None:
@@ -19,7 +55,7 @@ def newest_run(root: Path) -> Saved | None:
         ValueError: if all are damaged.
     """
     say = rank_zero_only(print)
-    paths = [*root.glob("lightning_logs/*/checkpoints/last.ckpt"), root / "checkpoints/last.ckpt"]
+    paths = [*root.glob(f"{RUNS}/*/checkpoints/last.ckpt"), root / "checkpoints/last.ckpt"]
     paths = [path for path in paths if path.is_file()]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
@@ -50,22 +86,29 @@ def to_go_on_with(path: Path) -> Saved:
     return saved
 
 
-def check_optimizer(module: DiffusionLightningModule, saved: Saved) -> None:
-    """Raise ValueError if a checkpoint holds the state of another optimizer than the module's."""
-    trained = saved.recipe.get("training", {}).get("optimizer")
-    if trained != module.optimizer:
-        raise ValueError(f"--optimizer: the checkpoint holds the state of {trained}")
-
-
-def tensorboard(root: str | Path | None, resumed: Saved | None = None) -> TensorBoardLogger:
-    """The logger of a new run under ``root``, or of the run that is resumed, where it was saved.
+def folder_of(root: Path, resumed: Saved | None = None) -> Path:
+    """The folder of a new run under ``root``, or of the run that is resumed, where it was saved.
 
     Raises:
         OSError: if the folder cannot be written.
     """
-    root, curves = Path(root or os.getcwd()), {}
     require_writable(root)
-    run = resumed.path.resolve().parents[1] if resumed else root
-    if resumed and run.parent.name == "lightning_logs":
-        curves = {"version": run.name, "purge_step": steps_logged(resumed.state)}
-    return TensorBoardLogger(root, default_hp_metric=False, **curves)
+    run = resumed.path.absolute().parents[1] if resumed else root
+    return run if run.parent.name == RUNS else new_run(root)
+
+
+def placed(logger: Any, root: Path, resumed: Saved | None = None) -> tuple[Any, Path]:
+    """The logger of a run, TensorBoard's if none is named, and the Trainer's ``default_root_dir``.
+
+    Without a logger, False, that is the run's own folder.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    if logger is False:
+        return False, folder_of(root, resumed)
+    if logger not in (None, True):
+        return logger, root
+    version, purge = folder_of(root, resumed).name, steps_logged(resumed.state) if resumed else None
+    options = {"version": version, "purge_step": purge}
+    return TensorBoardLogger(root, default_hp_metric=False, **options), root

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from tqdm import tqdm
 
-from lightning_ddpm.files import require_writable
+from lightning_ddpm.files import note, noted, path_of, refuse_others, require_writable
 from lightning_ddpm.training.grids import shows_progress
 from lightning_ddpm.training.module import DiffusionLightningModule
 
@@ -43,12 +43,15 @@ class SampleWriter(BasePredictionWriter):
 
     def folder(self, trainer: Trainer) -> Path:
         """Where the samples go."""
-        return Path(self.outdir or Path(trainer.default_root_dir) / "samples")
+        return path_of(self.outdir or Path(trainer.default_root_dir) / "samples")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """See that the folder can be written."""
+        """See that the folder can be written, and has nothing of another's in the way."""
         if stage == "predict":
-            require_writable(self.folder(trainer))
+            assert isinstance(pl_module, DiffusionLightningModule)
+            require_writable(folder := self.folder(trainer))
+            names = pl_module.model.medium.files(film=self.trajectory, png=self.png)
+            refuse_others(folder, names)
 
     def write_on_epoch_end(
         self,
@@ -80,6 +83,11 @@ class SampleWriter(BasePredictionWriter):
                     progress=shows_progress(trainer),
                 )
             written += medium.write_film(medium.decode(film).cpu(), folder)
+        kept, made = noted(folder), set(written)
+        ours = {path for name in medium.files(film=True, png=True) for path in folder.glob(name)}
+        for path in (kept & ours) - made:  # of earlier samples
+            path.unlink()
+        note(folder, kept - ours | made)
         # Above Lightning's progress bar, not in it.
-        names = ", ".join(path.name for path in written)
+        names = ", ".join(path.name for path in written if path.parent == folder)
         tqdm.write(f"{len(order)} {medium.name} are in {folder}: {names}")
