@@ -30,6 +30,7 @@ from lightning_ddpm.data import DataError, mnist
 from lightning_ddpm.data.mnist import FILES
 from lightning_ddpm.judge.files import read_samples
 
+FEW = 12  # cases of an ordinary run
 SMALL = ("--network=MLP", "--model.network.init_args.hidden=4", "--steps=3")
 BRIEF = ("--source=packaged", "--accelerator=cpu", "--enable_progress_bar=false")
 UNBOUNDED = {  # these may wait, fetch or start what is outside of this process
@@ -63,18 +64,18 @@ TREES = st.recursive(
 
 
 def cases(thorough: int) -> Callable:
-    """Run a test with 20 cases, always the same, and with ``thorough`` new ones."""
+    """Run a test with ``FEW`` cases, always the same, and with ``thorough`` new ones."""
 
     def decorate(test: Callable) -> Callable:
         many = pytest.param(thorough, marks=pytest.mark.thorough)
-        return pytest.mark.parametrize("number", [20, many])(test)
+        return pytest.mark.parametrize("number", [FEW, many])(test)
 
     return decorate
 
 
 def run(number: int, test: Callable, **strategies: st.SearchStrategy) -> None:
     """Run ``test`` with ``number`` cases that are drawn from ``strategies``."""
-    new = number > 20
+    new = number > FEW
     options = {"phases": [Phase.generate], "suppress_health_check": list(HealthCheck)}
     options |= {"max_examples": number, "deadline": None, "database": None, "derandomize": not new}
     settings(**options)(given(**strategies)(test))()

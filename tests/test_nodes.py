@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 from runs import differences, outcome
 from test_resume import RUN as EXACT
@@ -46,6 +47,7 @@ def torchrun(folder: Path, *options: object) -> list[int]:
     return [node.wait(timeout=120) for node in nodes]
 
 
+@pytest.mark.long
 def test_two_nodes_train_as_two_processes_and_resume(tmp_path: Path, train_py_in) -> None:
     node, nodes = tmp_path / "node", tmp_path / "nodes"
     node.mkdir()
@@ -61,6 +63,7 @@ def test_two_nodes_train_as_two_processes_and_resume(tmp_path: Path, train_py_in
     assert differences(outcome(node), outcome(nodes)) == []
 
 
+@pytest.mark.long
 def test_a_job_of_slurm_is_queued_again_if_it_was_stopped(tmp_path: Path) -> None:
     (script,) = re.findall(r"^#!/bin/bash\n#SBATCH.*?(?=^```)", README, re.MULTILINE | re.DOTALL)
     script = script.replace("--accelerator gpu --devices 8 --trainer.num_nodes 2", '"$@"')
