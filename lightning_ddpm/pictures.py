@@ -66,25 +66,25 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path} cannot be read as an image") from error
 
 
-def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What makes a picture upright, if it says so; what cannot be read says nothing.
+def orientation_of(image: Image.Image) -> int:
+    """How a picture lies, as EXIF counts: upright, 1, if it does not say so or cannot be read.
 
     Of a PNG it must stand in front: the rest would be decoded to look for it.
     """
     if image.format == "PNG" and "exif" not in image.info:
-        return None
+        return 1
     try:
-        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+        found = image.getexif().get(ORIENTATION)
     except Exception:  # what is damaged fails in any way
-        return None
+        return 1
+    return found if isinstance(found, int) and found in TURNS else 1
 
 
 def read_head(path: Path) -> Head:
     """The head of a picture file. Raises DataError if it cannot be read."""
     with opened(path) as image:
-        (width, height), turn = image.size, turn_of(image)
-        sideways = turn in list(TURNS.values())[3:]
-        size = (height, width) if sideways else (width, height)
+        width, height = image.size
+        size = (height, width) if orientation_of(image) > 4 else (width, height)  # on its side
         return Head(image.mode, size, getattr(image, "n_frames", 1))
 
 
@@ -95,7 +95,7 @@ def read_picture(path: Path) -> Image.Image:
         DataError: if it cannot be read.
     """
     with opened(path) as image:
-        turn, grey = turn_of(image), image.mode in GREY
+        turn, grey = TURNS.get(orientation_of(image)), image.mode in GREY
         upright = image.copy() if turn is None else image.transpose(turn)
     if upright.has_transparency_data:
         white = Image.new("RGBA", upright.size, "white")

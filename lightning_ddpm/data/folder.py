@@ -84,7 +84,7 @@ class ImageFolderDataModule(ArrayDataModule):
             raise DataError(
                 f"{self.data_dir} has {len(paths)} images; at least {FEWEST} are needed"
             )
-        if left := [path for path in found if path not in set(paths)]:
+        if left := sorted(set(found) - set(paths)):
             kinds = ", ".join(sorted({path.suffix or path.name for path in left})[:9])
             rank_zero_warn(f"{self.data_dir}: {len(left)} files are left out, of {kinds}")
         parts = {path.relative_to(self.data_dir).parts[0] for path in paths}

@@ -104,8 +104,7 @@ class DigitJudge(Judge):
         if self.train_features is None:
             self.train_features = self.extract(self.train_images)
         asked = labels.cpu() if (labels >= 0).all() else None
-        everything = torch.arange(len(self.train_labels))
-        reference = everything if asked is None else alike(self.train_labels, asked)
+        reference = slice(None) if asked is None else alike(self.train_labels, asked)
         real, read = self.train_features[reference], self.extractor.classify(features)
         figures = {
             "frechet_distance": frechet_distance(real, features),
@@ -118,8 +117,8 @@ class DigitJudge(Judge):
         figures |= manifold.compute()
         figures |= memorisation(distances)
         counts = read.bincount(minlength=10).cpu()
-        shares = self.train_labels[reference].bincount(minlength=10) / len(reference)
-        expected = shares * len(read)
+        told = self.train_labels[reference]
+        expected = told.bincount(minlength=10) / len(told) * len(read)
         terms = (counts - expected) ** 2 / expected
         figures["class_chi_square"] = terms[expected > 0].sum()
         figures |= {f"share_of_{digit}": count / len(read) for digit, count in enumerate(counts)}

@@ -44,5 +44,6 @@ class SaveConfig(SaveConfigCallback):
         """Let later calls know the data."""
         if self.data is None:
             self.data = yaml.safe_load(self.parser.dump(self.config, skip_none=False))["data"]
-        checkpoint["data"], data = self.data, getattr(trainer, "datamodule", None)
-        checkpoint["class_names"] = list(getattr(data, "class_names", ()))
+            data = getattr(trainer, "datamodule", None)
+            self.class_names = list(getattr(data, "class_names", ()))  # asked of all files
+        checkpoint["data"], checkpoint["class_names"] = self.data, self.class_names
