@@ -55,13 +55,17 @@ def load_model(path: str | Path = PRETRAINED) -> Diffusion:
     Raises:
         ValueError: if the file does not hold a model that can be built.
     """
-    saved = read_saved(path)
+    return model_of(read_saved(path))
+
+
+def model_of(saved: Saved) -> Diffusion:
+    """The model itself, as ``load_model`` gives it; raises ValueError if it cannot be built."""
     try:
         model = built(Diffusion, saved.recipe["model"])
         load_weights(model, saved)
     except Exception as error:  # what jsonargparse, a part or torch refuses
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: no model can be built from it: {reason}") from error
+        raise ValueError(f"{saved.path}: no model can be built from it: {reason}") from error
     return model.eval()
 
 
@@ -82,11 +86,11 @@ def check_trained(model: Diffusion, saved: Saved) -> None:
     """Raise ValueError if the weights were trained as something else: they would mean nothing."""
     now, before = config_of(model)["init_args"], saved.recipe["model"]
     for part in ("network", "target", "schedule", "medium"):
-        if part in before and not alike(now[part], before[part]):
+        if part in before and not same_part(now[part], before[part]):
             raise ValueError(f"--{part}: the weights were trained with {before.get(part)}")
 
 
-def alike(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+def same_part(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether two recipes make the same part, where None may stand for what a model fills in."""
     pairs = [(now["init_args"].get(name), value) for name, value in before["init_args"].items()]
     same = all(json.dumps(a) == json.dumps(b) for a, b in pairs if None not in (a, b))

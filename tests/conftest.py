@@ -99,6 +99,20 @@ def call_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return call
 
 
+@pytest.fixture
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working folder of a test is empty."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A short run of ``fit`` that tests share: what it printed, and its ``folder``."""
+    from tiny import tiny_run
+
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from test_flags import OWN
-from tiny import call, error_of, tiny_run
+from tiny import call, error_of
 
 from lightning_ddpm.cli import main
 
@@ -95,11 +95,6 @@ LINES = [
     ("predict --ckpt_path {run} --num_samples 1 --devices 2", "num_samples"),
     ("predict --ckpt_path {run} --steps 0", "steps"),
 ]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.mark.parametrize(("arguments", "names"), LINES)

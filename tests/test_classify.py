@@ -86,7 +86,7 @@ def test_command_line(call_main, tmp_path: Path, capfd, monkeypatch: pytest.Monk
     assert re.match(r"error: .*FashionMNIST.*there is no network", exit_.value.code)
     write_idx_files(tmp_path / "FashionMNIST" / "raw")  # blank images
     call_main(*words)
-    assert re.search(r"\nMNIST against Fashion-MNIST: AUROC [01]\.\d{4}\n", capfd.readouterr().out)
+    assert re.search(r"\nMNIST against FashionMNIST: AUROC [01]\.\d{4}\n", capfd.readouterr().out)
 
 
 def test_a_model_is_tried_on_its_own_images(call_main, tmp_path: Path, capfd) -> None:
@@ -99,7 +99,7 @@ def test_a_model_is_tried_on_its_own_images(call_main, tmp_path: Path, capfd) ->
     checkpoint = next(tmp_path.rglob("last.ckpt"))
     images = ("--num_images", 20, "--draws", 2, "--data_dir", ".")
     call_main("classify", "--ckpt_path", checkpoint, *images)
-    assert "\nFashion-MNIST against MNIST: AUROC " in capfd.readouterr().out
+    assert "\nFashionMNIST against MNIST: AUROC " in capfd.readouterr().out
 
 
 def test_a_model_of_other_classes_is_refused(tmp_path: Path, capfd) -> None:

@@ -9,17 +9,12 @@ import torch
 from conftest import FULL_MNIST, SOURCE
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import TINY, error_of, tiny_run
+from tiny import TINY, error_of
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule, load_model
 from lightning_ddpm.media.images import to_uint8
 from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.samplers import DDIM, DPMSolver
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 def test_fit_leaves_what_it_says(run: dict[str, str]) -> None:

@@ -19,12 +19,8 @@ from lightning_ddpm.configs import CONFIGS
 from lightning_ddpm.data import ImageFolderDataModule
 from lightning_ddpm.samplers import DDIM, DPMSolver
 
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 SAMPLER = "--model.sampler null --model.sampler"
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -213,3 +209,24 @@ def test_help_names_the_tools_and_the_flags(capfd) -> None:
     assert "classify, export, score" in text
     for flag in ("--model.network", "--training.lr", "--trainer.max_epochs", "--data", "--resume"):
         assert flag in text
+
+
+def test_a_recipe_may_ask_for_steps_alone() -> None:
+    Path("my.yaml").write_text("trainer: {max_steps: 20}")
+    trainer = built_by("--config", "my.yaml").trainer
+    assert (trainer.max_steps, trainer.max_epochs) == (20, -1)
+    Path("my.yaml").write_text("trainer: {max_steps: 20, max_epochs: 2}")
+    assert built_by("--config", "my.yaml").trainer.max_epochs == 2
+
+
+def test_flags_win_over_recipes_in_any_order() -> None:
+    for words in (("--max_epochs", 1, "--config", "full"), ("--config", "full", "--max_epochs", 1)):
+        assert built_by(*words).trainer.max_epochs == 1
+
+
+def test_a_printed_configuration_is_a_configuration(capfd) -> None:
+    with pytest.raises(SystemExit):
+        call("predict", "--print_config")
+    text = capfd.readouterr().out
+    assert isinstance(yaml.safe_load(text)["model"], dict)
+    assert text.count("\nmodel:") + text.startswith("model:") == 1

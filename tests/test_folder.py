@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from own_images import contents, splits, write_images
+from PIL import Image
 
 from lightning_ddpm import load_model
 from lightning_ddpm.data import DataError, ImageFolderDataModule
@@ -16,45 +16,6 @@ from lightning_ddpm.media.images import to_uint8
 
 BRIEF = ("--max_steps", 2, "--limit_val_batches", 1, "--steps", 2, "--accelerator", "cpu")
 OWN = ("--data", "ImageFolderDataModule", "--data_dir")
-
-
-def write_images(
-    folder: Path, size: tuple[int, int], mode: str = "RGB", n: int = 12, suffix: str = "png"
-) -> None:
-    """Random images of (width, height), in two classes."""
-    draw = np.random.default_rng(0)
-    for i in range(n):
-        path = folder / ("cats", "dogs")[i % 2] / f"{i:02d}.{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = draw.integers(0, 256, (size[1], size[0], 3), np.uint8)
-        Image.fromarray(pixels).convert(mode).save(path)
-
-
-def splits(folder: Path, **options: object) -> dict[str, torch.Tensor]:
-    data = ImageFolderDataModule(str(folder), **options)
-    found = data.load_splits("fit") | data.load_splits("test")
-    return {name: split.x0 for name, split in found.items()}
-
-
-@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1), ("P", 3), ("RGBA", 3)])
-def test_pixels_and_classes_are_those_of_the_files(
-    tmp_path: Path, mode: str, channels: int
-) -> None:
-    write_images(tmp_path, (16, 12), mode)
-    data = ImageFolderDataModule(str(tmp_path))
-    assert data.raw_shape == (channels, 12, 16)
-    found = {}
-    for split in (data.load_splits("fit") | data.load_splits("test")).values():
-        for image, label in zip(split.x0, split.condition, strict=True):
-            found[image.numpy().tobytes()] = int(label)
-    # Oracle: another reader, numpy by way of PIL's own conversion.
-    expected = {}
-    for path in tmp_path.rglob("*.png"):
-        pixels = np.asarray(Image.open(path).convert("L" if channels == 1 else "RGB"))
-        pixels = pixels.reshape(12, 16, channels).transpose(2, 0, 1)
-        expected[pixels.tobytes()] = ["cats", "dogs"].index(path.parent.name)
-    assert len(expected) == 12
-    assert found == expected
 
 
 def test_splits_share_the_images_out_and_stay_the_same(tmp_path: Path) -> None:
@@ -67,10 +28,6 @@ def test_splits_share_the_images_out_and_stay_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
     everything = torch.cat([*first.values()]).flatten(1)
     assert len(everything.unique(dim=0)) == 60
-
-
-def contents(images: torch.Tensor) -> set[bytes]:
-    return {image.numpy().tobytes() for image in images}
 
 
 @pytest.mark.parametrize("n", [8, 400])
@@ -106,38 +63,6 @@ def test_copies_of_a_few_images_are_shared_out_as_files(tmp_path: Path) -> None:
     for i in range(12):
         Image.new("RGB", (4, 4), ("red", "blue")[i % 2]).save(tmp_path / f"{i}.png")
     assert min(map(len, splits(tmp_path).values())) >= 2
-
-
-def test_grey_and_colour_together_are_colour(tmp_path: Path) -> None:
-    write_images(tmp_path / "a", (8, 8), "L", n=3)
-    write_images(tmp_path / "b", (8, 8), "RGB", n=3)
-    assert ImageFolderDataModule(str(tmp_path)).raw_shape == (3, 8, 8)
-
-
-def test_images_are_scaled_and_cut_to_a_size(tmp_path: Path) -> None:
-    write_images(tmp_path, (40, 20), n=6)
-    (path, *_) = sorted(tmp_path.rglob("*.png"))
-    images = torch.cat([*splits(tmp_path, image_size=8).values()])
-    assert images.shape == (6, 3, 8, 8)
-    # Oracle: the middle square, scaled by numpy's mean of blocks, up to the filter.
-    middle = np.asarray(Image.open(path))[:, 10:30].astype(float)
-    small = np.asarray(
-        Image.fromarray(middle.astype(np.uint8)).resize((8, 8), Image.Resampling.BOX)
-    )
-    distances = (images.float() - torch.tensor(small).permute(2, 0, 1)).square().mean((1, 2, 3))
-    assert distances.min().sqrt() < 0.5 * distances.sort().values[1].sqrt()
-
-
-def test_photographs_are_upright(tmp_path: Path) -> None:
-    write_images(tmp_path, (8, 12), n=6)
-    for path in tmp_path.rglob("*.png"):
-        exif = Image.Exif()
-        exif[0x0112] = 6  # to be turned by 90 degrees
-        Image.open(path).save(path, exif=exif)
-    assert ImageFolderDataModule(str(tmp_path)).raw_shape == (3, 8, 12)
-    turned = [np.asarray(ImageOps.exif_transpose(Image.open(p))) for p in tmp_path.rglob("*.png")]
-    images = torch.cat([*splits(tmp_path).values()]).permute(0, 2, 3, 1).numpy()
-    assert {i.tobytes() for i in images} == {t.tobytes() for t in turned}
 
 
 def test_trains_and_samples_with_the_same_command(call_main, tmp_path: Path, capfd) -> None:
@@ -219,66 +144,10 @@ def test_files_of_other_kinds_are_left_out_with_a_warning(tmp_path: Path) -> Non
         assert len(ImageFolderDataModule(str(tmp_path)).paths) == 12
 
 
-def test_of_several_pages_the_first_is_taken_with_a_warning(tmp_path: Path) -> None:
-    write_images(tmp_path, (8, 8))
-    pages = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
-    pages[0].save(tmp_path / "cats" / "many.tiff", save_all=True, append_images=pages[1:])
-    with pytest.warns(UserWarning, match=r"many.tiff: of several pages, the first is taken"):
-        images = torch.cat([*splits(tmp_path).values()])
-    assert (images == torch.tensor([255, 0, 0])[:, None, None]).all((1, 2, 3)).sum() == 1
-
-
 def test_numbers_in_names_of_classes_count_as_numbers(tmp_path: Path) -> None:
     for name in ("10", "2", "1", "x9", "x10"):
         write_images(tmp_path / name, (4, 4), n=2)
     assert ImageFolderDataModule(str(tmp_path)).class_names == ["1", "2", "10", "x9", "x10"]
-
-
-def exif(orientation: int | bytes) -> bytes:
-    """An EXIF header by hand: one entry, the orientation, as a number or as text."""
-    kind, value = (
-        (3, struct.pack("<HH", orientation, 0))
-        if isinstance(orientation, int)
-        else (2, orientation)
-    )
-    entry = struct.pack("<HHI", 0x0112, kind, 1 if kind == 3 else len(value)) + value
-    return b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0"
-
-
-@pytest.mark.parametrize(
-    ("header", "upright"),
-    [(exif(6), False), (exif(6)[:-9], True), (exif(b"top\0"), True), (exif(99), True)],
-    ids=["sideways", "cut", "of the wrong type", "unknown"],
-)
-def test_a_damaged_exif_header_leaves_the_picture_as_it_is(
-    tmp_path: Path, header: bytes, upright: bool
-) -> None:
-    write_images(tmp_path, (12, 8) if upright else (8, 12), n=8)
-    pixels = np.random.default_rng(1).integers(0, 256, (8, 12, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "cats" / "x.webp", lossless=True, exif=header)
-    found = contents(torch.cat([*splits(tmp_path).values()]))
-    seen = pixels if upright else np.rot90(pixels, -1)  # 6: turned to the right to be upright
-    assert seen.transpose(2, 0, 1).tobytes() in found
-
-
-def test_a_large_picture_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_images(tmp_path, (30, 30))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    assert len(torch.cat([*splits(tmp_path, image_size=8).values()])) == 12
-    assert Image.MAX_IMAGE_PIXELS == 20
-    with pytest.raises(DataError, match=r"00.png is too large: --image_size scales it"):
-        splits(tmp_path)
-
-
-def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
-    for i in range(6):
-        image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-        image.putpixel((1, 2), (0, 0, 255, 255))
-        image.save(tmp_path / f"{i}.png")
-    images = torch.cat([*splits(tmp_path).values()])
-    assert images[:, :, 2, 1].unique(dim=0).tolist() == [[0, 0, 255]]
-    images[:, :, 2, 1] = 255
-    assert (images == 255).all()
 
 
 def broken(folder: Path, how: str) -> None:
@@ -358,14 +227,6 @@ def test_what_may_have_been_meant_otherwise_is_said(tmp_path: Path) -> None:
         Image.open(path).convert("L").convert("RGB").save(path)
     with pytest.warns(UserWarning, match="all images are grey, in files of colour"):
         assert splits(tmp_path)["train"].shape[1] == 3
-
-
-def test_heads_of_pngs_are_read_without_their_pixels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_images(tmp_path, (8, 8))
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("decodes"))
-    assert ImageFolderDataModule(str(tmp_path)).raw_shape == (3, 8, 8)
 
 
 def test_names_of_folders_that_a_console_lacks(tmp_path: Path, train_py_in) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from fits import SHAPE, few_images, tiny_model, trainer, weights_of
+from lightning import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ddpm import Diffusion, DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.data.base import TrainingOrder
 from lightning_ddpm.networks import UNet
 from lightning_ddpm.samplers import Ancestral
 
@@ -92,3 +94,11 @@ def test_training_batches_are_what_the_documentation_says(digits: MNISTDataModul
     assert torch.equal(batch["x0"], split.x0[batch["index"]])
     assert torch.equal(batch["condition"], split.condition[batch["index"]])
     assert batch["x0"].dtype == torch.uint8
+
+
+def test_fewer_images_than_processes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "world_size", 3)
+    with pytest.raises(ValueError, match="2 training samples are below the 3 processes"):
+        TrainingOrder(few_images(2), 1, trainer(tmp_path))

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_folder import write_images
-from tiny import TINY, built_by, call, error_of, tiny_run
+from own_images import write_images
+from tiny import TINY, built_by, call, error_of
 
 from lightning_ddpm.data import ImageFolderDataModule
 from lightning_ddpm.networks import MLP
@@ -14,15 +14,7 @@ from lightning_ddpm.objective import FlowTarget
 from lightning_ddpm.samplers import DDIM
 from lightning_ddpm.schedule import RectifiedFlow
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return tiny_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import chdir, redirect_stdout
-from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,6 @@ def built_by(*arguments: object) -> Any:
     return seen[0]
 
 
-@cache
 def tiny_run(base: Path) -> dict[str, str]:
     """A short run of ``fit`` under ``base``: the lines it prints at its end, and its ``folder``."""
     folder, output = base / "tiny_run", StringIO()
@@ -44,6 +42,11 @@ def tiny_run(base: Path) -> dict[str, str]:
         call(*TINY, "--lr", "0.005", "--seed=3")
     lines = [line.split(":", 1) for line in output.getvalue().splitlines() if ":" in line]
     return {"folder": str(folder)} | {name: value.strip() for name, value in lines}
+
+
+def last_of(version: int) -> Path:
+    """Where a run in this folder saves."""
+    return Path("lightning_logs", f"version_{version}", "checkpoints", "last.ckpt")
 
 
 def error_of(capfd: pytest.CaptureFixture[str], command: Callable[[], object]) -> tuple[int, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lightning_ddpm.checkpoints import PRETRAINED, load_model, read_saved
+from lightning_ddpm.checkpoints import PRETRAINED, model_of, read_saved
 from lightning_ddpm.classification import detection, errors_of
 from lightning_ddpm.cli.errors import refuse
 from lightning_ddpm.data import MNISTDataModule
@@ -28,7 +28,8 @@ def classify(
     """
     if num_images < 1 or draws < 1:
         refuse("--num_images and --draws must be at least 1")
-    model, trained = load_model(ckpt_path), read_saved(ckpt_path).recipe.get("data")
+    saved = read_saved(ckpt_path)
+    model, trained = model_of(saved), saved.recipe.get("data")
     own = trained["init_args"].get("dataset") if trained else "MNIST"
     if model.shape != (1, 28, 28):
         raise ValueError(f"{ckpt_path} is of samples of shape {model.shape}")
@@ -42,8 +43,7 @@ def classify(
     others, _ = test_split(MNISTDataModule(fashion_dir or data_dir, other))
     sets = (x0, others[:num_images])
     inside, outside = (errors_of(model, images, [-1], draws)[:, 0] for images in sets)
-    names = f"{own} against {other}".replace("FashionM", "Fashion-M")
-    print(f"{names}: AUROC {detection(inside, outside):.4f}")
+    print(f"{own} against {other}: AUROC {detection(inside, outside):.4f}")
 
 
 def test_split(data: MNISTDataModule) -> tuple[Tensor, Tensor]:

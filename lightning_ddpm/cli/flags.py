@@ -1,7 +1,6 @@
 """What the command line may leave out: short flags, and the recipes of the package by name."""
 
 import inspect
-from collections.abc import Iterable
 from typing import Any
 
 from lightning import Trainer
@@ -18,6 +17,12 @@ from lightning_ddpm.training import DiffusionLightningModule, SampleWriter
 
 PARTS = ("network", "schedule", "target", "sampler", "weighting", "time_sampler", "medium")
 NO_LIMIT = ["--config", "{trainer: {max_epochs: -1}}"]
+ONLY = (  # flags that all commands take and not all use
+    (("--samples.", "--data.init_args.num_samples", "--data.init_args.sample_batch"), "predict"),
+    (("--evaluation.every_n_epochs", "--best_checkpoint.", "--last_checkpoint.", "--ema."), "fit"),
+    (("--evaluation.outdir",), "test"),
+    (("--evaluation.",), "fit and test"),
+)
 SWITCHES = ("--samples.png", "--samples.trajectory", "--json")
 
 
@@ -57,23 +62,23 @@ def expand(arguments: list[str], saved: Saved | None = None) -> list[str]:
     """
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["fit", *arguments]
-    subcommand, flags = arguments[0], list(groups(arguments[1:]))
+    subcommand, flags = arguments[0], groups(arguments[1:])
     default, *own = recipes_of(flags)
     recipes = [default, *([saved.recipe] if saved else []), *own]
-    called = saved.class_names if saved else ()
     asked = {name: values[0] for name, *values in flags if values}
     names = short_flags(class_named(str(asked.get("--data", named(recipes, "data.class_path")))))
     if subcommand == "test":
         names |= {f"--{name}": f"--evaluation.{name}" for name in ("outdir", "num_samples")}
-    if subcommand in ("fit", "validate") and "--outdir" in asked:
-        refuse(f"--outdir: {subcommand} writes to its run's folder: --trainer.default_root_dir")
     if subcommand == "predict":
         names["--batch_size"] = "--data.init_args.sample_batch_size"
     configs, classes, rest = [], [], []
     for short, *values in flags:
         name = names.get(short, short)
+        for beginnings, users in ONLY:
+            if name.startswith(beginnings) and subcommand not in users:
+                refuse(f"{short}: only {users} would use it")
         if name in ("--config", "-c"):
-            configs += words(name, map(recipe_path, values))
+            configs += words(name, [recipe_path(value) for value in values])
         elif name in [f"--model.{part}" for part in PARTS] and len(values) == 1:
             other = is_other_class(values[0], named(recipes, f"{name[2:]}.class_path"))
             classes += [name, "null"] if other and classes[-2:] != [name, "null"] else []
@@ -81,6 +86,7 @@ def expand(arguments: list[str], saved: Saved | None = None) -> list[str]:
         elif name == "--data":
             classes += words(name, values)
         elif name == "--model.labels":
+            called = saved.class_names if saved else ()
             rest += words(name, [as_labels(value, called) for value in values])
         else:
             rest += words(name, values or ["true"] * (name in SWITCHES))
@@ -90,9 +96,8 @@ def expand(arguments: list[str], saved: Saved | None = None) -> list[str]:
     return [subcommand, *configs, *classes, *rest]
 
 
-def words(name: str, values: Iterable[str]) -> list[str]:
+def words(name: str, values: list[str]) -> list[str]:
     """A flag and its values, as one word where a value would be taken for a flag."""
-    values = list(values)
     joined = len(values) == 1 and values[0].startswith("-")
     return [f"{name}={values[0]}"] if joined else [name, *values]
 

@@ -168,7 +168,7 @@ def train(arguments: list[str]) -> None:
     """Run one of Lightning's subcommands."""
     first = expand(arguments)
     known = first[0] in SUBCOMMANDS and not {"-h", "--help"} & set(first)
-    saved = find_saved(first[0], [*groups(first[1:])]) if known else None
+    saved = find_saved(first[0], groups(first[1:])) if known else None
     sys.argv[1:] = expand(arguments, saved)
     options = {"allow_abbrev": False, "default_config_files": [str(CONFIGS / "default.yaml")]}
     CLI(
@@ -189,8 +189,7 @@ def train(arguments: list[str]) -> None:
 
 def run_tool(name: str, arguments: list[str]) -> None:
     """Run a command that is no subcommand of Lightning, by its signature."""
-    flags = groups(arguments)
-    words = [word for flag in flags for word in ([*flag, "true"] if flag == ["--json"] else flag)]
+    words = [w for g in groups(arguments) for w in ([*g, "true"] if g == ["--json"] else g)]
     function = getattr(import_module(f"lightning_ddpm.cli.{name}"), name)
     about = {"prog": f"python train.py {name}", "description": function.__doc__.split("\n\n")[0]}
     auto_cli(function, args=words, parser_class=Parser, **about)

@@ -1,6 +1,6 @@
 """What a command line names, before it is parsed: recipes, a checkpoint, and classes of parts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -12,20 +12,16 @@ from lightning_ddpm.files import path_of
 from lightning_ddpm.training.runs import newest_run, to_go_on_with
 
 
-def groups(arguments: Iterable[str]) -> Iterator[list[str]]:
+def groups(arguments: Iterable[str]) -> list[list[str]]:
     """The flags of a command line, each with its values; ``--flag=value`` is two words."""
-    group: list[str] = []
+    found: list[list[str]] = [[]]
     for argument in arguments:
-        is_flag = argument.startswith("--") or (argument[:1] == "-" and argument[1:2].isalpha())
-        if is_flag and group:
-            yield group
-        if is_flag:
+        if argument.startswith("--") or (argument[:1] == "-" and argument[1:2].isalpha()):
             name, equals, value = argument.partition("=")
-            group = [name, value] if equals else [name]
+            found.append([name, value] if equals else [name])
         else:
-            group = [*group, argument]
-    if group:
-        yield group
+            found[-1].append(argument)
+    return [group for group in found if group]
 
 
 def recipes_of(flags: Iterable[list[str]]) -> list[Any]:

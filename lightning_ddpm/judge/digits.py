@@ -104,7 +104,7 @@ class DigitJudge(Judge):
         if self.train_features is None:
             self.train_features = self.extract(self.train_images)
         asked = labels.cpu() if (labels >= 0).all() else None
-        reference = slice(None) if asked is None else alike(self.train_labels, asked)
+        reference = slice(None) if asked is None else in_shares_of(self.train_labels, asked)
         real, read = self.train_features[reference], self.extractor.classify(features)
         figures = {
             "frechet_distance": frechet_distance(real, features),
@@ -150,7 +150,7 @@ class DigitJudge(Judge):
     ) -> dict[str, float]:
         """The figures of ``size`` test images in random order, always the same ones."""
         images, told = self.test
-        chosen = torch.arange(size) if labels is None else alike(told, labels.cpu(), most=1)
+        chosen = torch.arange(size) if labels is None else in_shares_of(told, labels.cpu(), most=1)
         label = None if labels is None else told[chosen]
         return self.score(images[chosen], label, rank, processes)
 
@@ -162,7 +162,7 @@ class DigitJudge(Judge):
         return image_grid(torch.cat(rows), columns=len(images))
 
 
-def alike(
+def in_shares_of(
     labels: Int[Tensor, " n"], asked: Int[Tensor, " m"], most: float = math.inf
 ) -> Int[Tensor, " k"]:
     """The places of as many of ``labels`` as have, together, the shares of the ones ``asked``.
