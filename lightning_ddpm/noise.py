@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -88,6 +89,17 @@ class SampleNoise(Noise):
     def uniform(self) -> PerSample:
         """The ``low_discrepancy`` number of each sample's index: always the same."""
         return low_discrepancy(torch.tensor(list(self.indices)))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within, torch's own generators start from ``seed``, as those of dropout do.
+
+    After it they are as they were.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def low_discrepancy(index: Int[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:

@@ -91,7 +91,7 @@ def test_training_stops_where_the_loss_is_not_finite(folder: Path, capfd) -> Non
     before = last(folder).read_bytes()
     line = fails(capfd, *FIT, "--max_steps", 8, "--lr", "1e36", "--batch_size", 8)
     assert re.search(
-        r"the loss of step \d is not finite at the time steps \[\d.*\], with a learning rate of ",
+        r"the loss of step \d is not finite at the time steps \[\d.*\]: lower --lr, which is ",
         line,
     )
     assert f"{last(folder)} has the last good state" in line

@@ -86,9 +86,7 @@ def test_what_has_no_time_steps_names_none(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=[FiniteWatch()], max_steps=3, limit_val_batches=0)
     with pytest.raises(FloatingPointError) as error:
         run.fit(module, FewImages())
-    assert str(error.value) == (
-        "the loss of step 1 is not finite, with a learning rate of 0.005: lower --lr"
-    )
+    assert str(error.value) == ("the loss of step 1 is not finite: lower --lr, which is 0.5")
 
 
 def test_a_process_stops_for_the_sake_of_another(tmp_path: Path) -> None:

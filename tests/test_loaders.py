@@ -9,7 +9,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ddpm import Diffusion, DiffusionLightningModule, MNISTDataModule
-from lightning_ddpm.data.base import TrainingOrder
+from lightning_ddpm.data.order import TrainingOrder
 from lightning_ddpm.networks import UNet
 from lightning_ddpm.samplers import Ancestral
 
@@ -100,5 +100,5 @@ def test_fewer_images_than_processes_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Trainer, "world_size", 3)
-    with pytest.raises(ValueError, match="2 training samples are below the 3 processes"):
+    with pytest.raises(ValueError, match="2 samples are below the 3 processes"):
         TrainingOrder(few_images(2), 1, trainer(tmp_path))

@@ -77,7 +77,6 @@ def test_metrics_are_not_written_over_another_s(run: dict[str, str], capfd) -> N
         ("--outdir x", "predict"),
         ("validate --outdir x", "predict"),
         ("fit --png", "predict"),
-        ("--num_samples 9", "predict"),
         ("test --trajectory", "predict"),
         ("--evaluation.outdir x", "test"),
         ("predict --evaluation.num_samples=9", "fit and test"),

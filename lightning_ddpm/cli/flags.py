@@ -18,7 +18,7 @@ from lightning_ddpm.training import DiffusionLightningModule, SampleWriter
 PARTS = ("network", "schedule", "target", "sampler", "weighting", "time_sampler", "medium")
 NO_LIMIT = ["--config", "{trainer: {max_epochs: -1}}"]
 ONLY = (  # flags that all commands take and not all use
-    (("--samples.", "--data.init_args.num_samples", "--data.init_args.sample_batch"), "predict"),
+    (("--samples.",), "predict"),
     (("--evaluation.every_n_epochs", "--best_checkpoint.", "--last_checkpoint.", "--ema."), "fit"),
     (("--evaluation.outdir",), "test"),
     (("--evaluation.",), "fit and test"),

@@ -1,15 +1,15 @@
 """What data modules share: batches, loaders, and the samples to predict."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Shaped
-from lightning import LightningDataModule, Trainer
+from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
+from lightning_ddpm.data.order import SampleIndices, Share, TrainingOrder
 from lightning_ddpm.judge import Judge
 
 
@@ -61,52 +61,6 @@ def random_split(dataset: ArrayDataset, sizes: dict[str, int]) -> dict[str, Arra
     return {name: dataset.part(index) for name, index in parts}
 
 
-class TrainingOrder(DistributedSampler):
-    """The order of the training samples, new in each epoch, from where the training stands.
-
-    A run that goes on in the middle of an epoch gets the rest of it. N processes with batches of B
-    see together the batches of N B that one would see: process r has every Nth sample, from sample
-    r on, and the samples that do not divide are left out.
-
-    Args:
-        dataset: what is put in order.
-        batch_size: samples in a batch, of each process.
-        trainer: knows the process; its module, if it says so, where the training stands.
-
-    Raises:
-        ValueError: if there are fewer samples than processes.
-    """
-
-    def __init__(self, dataset: ArrayDataset, batch_size: int, trainer: Trainer) -> None:
-        n, rank, seed = trainer.world_size, trainer.global_rank, torch.initial_seed()
-        if len(dataset) < n:
-            raise ValueError(f"{len(dataset)} training samples are below the {n} processes")
-        super().__init__(dataset, n, rank, seed=seed, drop_last=True)
-        self.batch_size = batch_size
-        self.trainer = trainer
-
-    def __iter__(self) -> Iterator[int]:
-        """The rest of the epoch."""
-        module: Any = self.trainer.lightning_module
-        known = hasattr(module, "epoch_and_batch")
-        epoch, batches = module.epoch_and_batch() if known else (self.trainer.current_epoch, 0)
-        self.set_epoch(epoch)
-        return iter(list(super().__iter__())[batches * self.batch_size :])
-
-
-class SampleIndices(Dataset):
-    """The indices of ``num_samples`` samples to generate."""
-
-    def __init__(self, num_samples: int) -> None:
-        self.num_samples = num_samples
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
 def whole(batch: Any) -> Any:
     """Collate nothing: ``ArrayDataset`` gives whole batches."""
     return batch
@@ -150,6 +104,8 @@ class ArrayDataModule(LightningDataModule, ABC):
         self.num_samples = num_samples
         self.sample_batch_size = sample_batch_size
         self.splits: dict[str, ArrayDataset] = {}
+        self.order: TrainingOrder | None = None
+        self.restored: int | None = None
 
     @property
     @abstractmethod
@@ -185,21 +141,35 @@ class ArrayDataModule(LightningDataModule, ABC):
         """The training split, shuffled anew in each epoch; under a Trainer, what is left of it."""
         if self.trainer is None:
             return self._loader("train", shuffle=True)
-        order = TrainingOrder(self.splits["train"], self.batch_size, self.trainer)
-        return self._loader("train", sampler=order)
+        trainer, passed, self.restored = self.trainer, self.restored, None
+        self.order = TrainingOrder(self.splits["train"], self.batch_size, trainer, passed)
+        return self._loader("train", sampler=self.order)
 
     def val_dataloader(self) -> DataLoader:
         """The validation split, in order."""
-        return self._loader("val")
+        return self._loader("val", sampler=self.share(self.splits["val"]))
 
     def test_dataloader(self) -> DataLoader:
         """The test split, in order."""
-        return self._loader("test")
+        return self._loader("test", sampler=self.share(self.splits["test"]))
 
     def predict_dataloader(self) -> DataLoader:
         """The indices (b) of the samples to generate."""
+        indices = SampleIndices(self.num_samples)
         size = self.sample_batch_size or self.num_samples
-        return DataLoader(SampleIndices(self.num_samples), batch_size=size)
+        return DataLoader(indices, batch_size=size, sampler=self.share(indices))
+
+    def share(self, dataset: Dataset) -> Share | None:
+        """What this process has of a data set; all of it without a Trainer."""
+        return None if self.trainer is None else Share(dataset, self.trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far an epoch has come, in samples: batches may be larger when the run goes on."""
+        return {"passed": self.order.passed()} if self.order else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on there."""
+        self.restored = state_dict["passed"]
 
     def _loader(self, split: str, **order: Any) -> DataLoader:
         return DataLoader(

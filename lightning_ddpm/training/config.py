@@ -5,9 +5,9 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_ddpm.files import replacing
+from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.runs import run_folder
 
 
@@ -35,8 +35,8 @@ class SaveConfig(SaveConfigCallback):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / self.config_filename) as temporary:
                 temporary.write_text(text, "utf-8")
-        if isinstance(trainer.logger, TensorBoardLogger):
-            trainer.logger.experiment.add_text("config", f"```yaml\n{text}\n```")
+        if logger := tensorboard(trainer):
+            logger.experiment.add_text("config", f"```yaml\n{text}\n```")
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

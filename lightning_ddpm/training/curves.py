@@ -23,10 +23,15 @@ LAYOUT = {  # of the tab CUSTOM SCALARS: curves that are read together
 }
 
 
+def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
+    """TensorBoard among the loggers of a Trainer, if it is there."""
+    return next((log for log in trainer.loggers if isinstance(log, TensorBoardLogger)), None)
+
+
 def open_hparams(trainer: Trainer, hparams: Mapping[str, Any]) -> None:
     """Open a run's row in the tab HPARAMS, to be filled, unless a resumed run has one."""
-    logger, data = trainer.logger, getattr(trainer, "datamodule", None)
-    if not isinstance(logger, TensorBoardLogger):
+    logger, data = tensorboard(trainer), getattr(trainer, "datamodule", None)
+    if logger is None:
         return
     hparams = dict(hparams) | dict(data.hparams if data else {})
     if not (Path(logger.log_dir) / logger.NAME_HPARAMS_FILE).exists():
@@ -35,9 +40,9 @@ def open_hparams(trainer: Trainer, hparams: Mapping[str, Any]) -> None:
         logger.experiment.add_custom_scalars(LAYOUT)
 
 
-def show_bound(logger: Any, terms: Float[Tensor, " T"]) -> None:
+def show_bound(trainer: Trainer, terms: Float[Tensor, " T"]) -> None:
     """Plot the bound's terms over t, where there are any."""
-    if isinstance(logger, TensorBoardLogger):
+    if logger := tensorboard(trainer):
         for t, term in enumerate(terms.tolist()):
             if not math.isnan(term):
                 logger.experiment.add_scalar("test/L_t over t", term, t)

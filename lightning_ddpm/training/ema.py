@@ -7,6 +7,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch.nn import Module
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from lightning_ddpm.training.progress import has_trainer
+
 
 class EMA(WeightAveraging):
     """Averages the weights after each optimizer step, and puts the average in for validation.
@@ -88,8 +90,18 @@ class EMA(WeightAveraging):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restore the average; outside fit the average is the model's own weights."""
-        if self._average_model is not None:
+        if trainer.state.fn == "fit":
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def raw_weights(module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Let a fit without the average go on with the weights that the optimizer's state is of."""
+    if not has_trainer(module) or "current_model_state" not in checkpoint:
+        return
+    trainer: Any = module.trainer
+    averaged = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
+    if trainer.state.fn == "fit" and not averaged:
+        checkpoint["state_dict"] = checkpoint["current_model_state"]
 
 
 def average_alone(trainer: Trainer, checkpoint: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_ddpm.data import ArrayDataModule
 from lightning_ddpm.files import (
@@ -18,8 +17,10 @@ from lightning_ddpm.files import (
     require_writable,
 )
 from lightning_ddpm.judge import Judge, table, with_floors
+from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.grids import shows_progress
 from lightning_ddpm.training.module import EVALUATION_SEED, DiffusionLightningModule
+from lightning_ddpm.training.progress import is_due
 
 METRICS = "metrics.json"
 
@@ -77,8 +78,7 @@ class SampleEvaluation(Callback):
 
     def due(self, trainer: Trainer) -> bool:
         """Whether this is an epoch that ends with an evaluation."""
-        every = self.every(trainer)
-        return every > 0 and (trainer.current_epoch + 1) % every == 0
+        return is_due(trainer, self.every(trainer))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the average weights, in the epochs that ask for it."""
@@ -132,7 +132,7 @@ class SampleEvaluation(Callback):
         self.judge.update(raw, index, model.condition_of(indices))
         figures = {"samples": float(self.size), **with_floors(self.judge.figures(), self.floors)}
         pl_module.log_dict({f"{stage}/{n}": value for n, value in figures.items()}, sync_dist=True)
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+        if trainer.is_global_zero and (logger := tensorboard(trainer)):
             picture, title = self.judge.picture(raw), f"{stage}/{self.judge.picture_title}"
             if picture is not None:
-                trainer.logger.experiment.add_image(title, picture, trainer.global_step)
+                logger.experiment.add_image(title, picture, trainer.global_step)

@@ -74,9 +74,8 @@ class FiniteWatch(Callback):
         else:
             step = trainer.global_step
             what = f"the weights are not finite after step {step}"
-        lr = pl_module.lr * pl_module.lr_factor(step - 1)
         kept = [
             c.path for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint) and c.path
         ]
         advice = [f"; {path} has the last good state" for path in kept if path.is_file()]
-        return f"{what}, with a learning rate of {lr:.3g}: lower --lr{''.join(advice)}"
+        return f"{what}: lower --lr, which is {pl_module.lr:.3g}{''.join(advice)}"

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.media.images import write_png
+from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.runs import run_folder
 
 GRID_SAMPLES = 16
@@ -24,8 +24,8 @@ def draw_grid(trainer: Trainer, model: Diffusion, seed: int) -> Path | None:
         return None
     path = folder / "grids" / f"step-{trainer.global_step:06d}.png"
     write_png(picture, path)
-    if isinstance(trainer.logger, TensorBoardLogger):
-        trainer.logger.experiment.add_image("samples", picture, trainer.global_step)
+    if logger := tensorboard(trainer):
+        logger.experiment.add_image("samples", picture, trainer.global_step)
     return path
 
 

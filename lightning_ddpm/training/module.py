@@ -7,22 +7,22 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_ddpm.batch import Batch, places_of, size_of
 from lightning_ddpm.data import ArrayDataModule
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.judge import LossByTime, VariationalBound
 from lightning_ddpm.likelihood import estimate_bound
-from lightning_ddpm.noise import BatchNoise, SampleNoise
+from lightning_ddpm.noise import BatchNoise, SampleNoise, seeded
 from lightning_ddpm.objective import UniformTimes
 from lightning_ddpm.parts import check_data, config_of
 from lightning_ddpm.training.curves import open_hparams, show_bound
-from lightning_ddpm.training.ema import average_alone
+from lightning_ddpm.training.decay import LinearDecay, go_on
+from lightning_ddpm.training.ema import average_alone, raw_weights
 from lightning_ddpm.training.grids import draw_grid, shows_progress
 from lightning_ddpm.training.muon import Muon
 from lightning_ddpm.training.precision import check_precision
-from lightning_ddpm.training.progress import batches_begun, epoch_and_batch
+from lightning_ddpm.training.progress import batch_seed, epoch_and_batch, ends, is_due
 
 EVALUATION_SEED = 0  # of the grids and of the noise in validation and test
 BAR_EVERY = 10  # batches: the loss in the progress bar, for which a GPU must be waited for
@@ -79,7 +79,9 @@ class DiffusionLightningModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Algorithm 1 of Ho et al. 2020: the loss of noised data, to take a gradient step on."""
-        losses = self.model.loss(batch, self.batch_noise(size_of(batch)))
+        noise = self.batch_noise(size_of(batch))
+        with seeded(hash((batch_seed(self.trainer), 1 + self.global_rank)), self.device):
+            losses = self.model.loss(batch, noise)
         loss = losses.mean()
         self.log("train/loss", loss, batch_size=len(losses))
         if batch_idx % BAR_EVERY == 0:
@@ -87,12 +89,8 @@ class DiffusionLightningModule(LightningModule):
         return {"loss": loss, "loss_of_each": losses.detach()}
 
     def batch_noise(self, size: int, batches: int | None = None) -> BatchNoise:
-        """All that is random in a batch of all processes: the run's ``batches``-th, or this one.
-
-        Each has a seed of its own, also after a stop.
-        """
-        seed = hash((torch.initial_seed(), batches or batches_begun(self.trainer)))
-        generator = torch.Generator(self.device).manual_seed(seed)
+        """What is random in a batch of all processes: the run's ``batches``-th, or this one."""
+        generator = torch.Generator(self.device).manual_seed(batch_seed(self.trainer, batches))
         return BatchNoise(generator, size, self.global_rank, self.trainer.world_size)
 
     def epoch_and_batch(self) -> tuple[int, int]:
@@ -103,26 +101,19 @@ class DiffusionLightningModule(LightningModule):
         """The optimizer, and a linear rise of the learning rate to its linear fall to zero."""
         muon, weights = self.optimizer == "muon", self.model.parameters()
         optimizer = Muon(self.model, self.lr) if muon else Adam(weights, self.lr, betas=(0.9, 0.99))
-        scheduler = LambdaLR(optimizer, lambda step: self.lr_factor(step))  # no method: pickled
+        scheduler = LinearDecay(optimizer, self.warmup_steps, lambda: ends(self.trainer))
         steps: Any = {"scheduler": scheduler, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": steps}
 
-    def lr_factor(self, step: int) -> float:
-        """The learning rate of an optimizer step, as a part of ``lr``."""
-        if step == 0:  # asked before the Trainer may look at the data
-            return 1 / self.warmup_steps
-        steps = self.trainer.estimated_stepping_batches  # infinite if there is no end
-        return min((step + 1) / self.warmup_steps, max(1 - step / max(steps, 1), 0))
-
     def on_train_start(self) -> None:
-        """Go on from a checkpoint with this run's learning rate and length, not with its own."""
-        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
-        scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
-        for group in scheduler.optimizer.param_groups:
-            group["lr"] = self.lr * self.lr_factor(self.global_step)
+        """Go on from a checkpoint with this run's learning rate, length and batches."""
+        go_on(self.trainer)
 
     def on_fit_start(self) -> None:
-        """Open this run's row in TensorBoard's HPARAMS tab, to be filled; lay out its curves."""
+        """Train what was loaded for use, too; open this run's row in TensorBoard, to be filled."""
+        self.grid_step = -1
+        if not self.model.training:
+            self.model.train()
         open_hparams(self.trainer, self.hparams)
 
     def on_train_end(self) -> None:
@@ -138,6 +129,10 @@ class DiffusionLightningModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let weights that are saved alone be the average: Lightning asks no callback then."""
         average_alone(self.trainer, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the weights in training where none are averaged."""
+        raw_weights(self, checkpoint)
 
     def on_validation_epoch_start(self) -> None:
         """Start anew: the count of the samples, and the loss by time step."""
@@ -157,8 +152,8 @@ class DiffusionLightningModule(LightningModule):
         """Log the loss by time step; draw a grid of samples, in the epochs that ask for one."""
         if self.by_time is not None:
             for name, loss in self.by_time.compute().items():
-                self.log(f"val_by_time/{name}", loss)
-        due = (self.current_epoch + 1) % self.grid_every_n_epochs == 0
+                self.log(f"val_by_time/{name}", loss, sync_dist=True)  # the same on all
+        due = is_due(self.trainer, self.grid_every_n_epochs)
         if due and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.draw_grid()
 
@@ -190,7 +185,7 @@ class DiffusionLightningModule(LightningModule):
         if self.bound is not None:
             figures, terms = self.bound.compute()
             self.log_dict({f"test/{n}": figure for n, figure in figures.items()}, sync_dist=True)
-            show_bound(self.logger, terms)
+            show_bound(self.trainer, terms)
 
     def predict_step(self, index: Tensor, batch_idx: int) -> dict[str, Tensor]:
         """Generate the samples of this ``index`` (b), with the seed of ``seed_everything``."""

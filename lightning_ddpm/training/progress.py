@@ -3,17 +3,30 @@
 Tried on lightning 2.6.6; ``tests/test_progress.py`` fails where another version moves them.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lightning import Trainer
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loops.loop import _Loop
+
+
+def has_trainer(module: LightningModule) -> bool:
+    """Whether a module is in the hands of a Trainer: its ``trainer`` would raise."""
+    return module._trainer is not None
 
 
 def batches_begun(trainer: Trainer) -> int:
     """How many training batches the run has begun, the present one included, also after a stop."""
     return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def batch_seed(trainer: Trainer, batches: int | None = None) -> int:
+    """The seed of the run's ``batches``-th batch, or of the present one, also after a stop."""
+    return hash((torch.initial_seed(), batches or batches_begun(trainer)))
 
 
 def epoch_and_batch(trainer: Trainer) -> tuple[int, int]:
@@ -27,6 +40,44 @@ def epoch_and_batch(trainer: Trainer) -> tuple[int, int]:
     return loop.epoch_progress.current.processed, (
         0 if batches.is_last_batch else batches.current.ready
     )
+
+
+def set_batches(trainer: Trainer, batches: int) -> None:
+    """Let so many batches of the epoch have been trained, of the size that they have now."""
+    current: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    if before := epoch_and_batch(trainer)[1]:
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(current, name, getattr(current, name) + batches - before)
+
+
+def ends(trainer: Trainer) -> dict[str, tuple[float, float]]:
+    """What ends the run, by name: how much of it there has been, and at how much it is over.
+
+    Asked for on every process, between two batches or after a step. The epoch that is trained
+    counts by its part; of loaders without a length, none is known.
+    """
+    known: Any = trainer
+    loop = known.fit_loop
+    epochs, batches, found = loop.epoch_progress.current, loop.epoch_loop.batch_progress, {}
+    if (loop.max_steps or -1) > 0:
+        found["steps"] = (trainer.global_step, loop.max_steps)
+    if loop.max_epochs > 0 and math.isfinite(loop.max_batches):
+        complete = batches.is_last_batch and epochs.processed == epochs.started
+        part = 0.0 if complete else batches.current.ready / loop.max_batches
+        found["epochs"] = (epochs.processed + part, loop.max_epochs)
+    for timer in known.callbacks:
+        if isinstance(timer, Timer) and timer._duration is not None:
+            found["time"] = (trainer.strategy.broadcast(timer.time_elapsed()), timer._duration)
+    return found
+
+
+def is_due(trainer: Trainer, every: int) -> bool:
+    """Whether this epoch's validation is the first at or after one in ``every`` epochs; 0: never.
+
+    Not every epoch has one.
+    """
+    epoch, known = trainer.current_epoch + 1, trainer.check_val_every_n_epoch or 1
+    return every > 0 and epoch // every > (epoch - known) // every
 
 
 def can_stop(trainer: Trainer) -> bool:

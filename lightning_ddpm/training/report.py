@@ -5,8 +5,8 @@ from shlex import quote
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.module import DiffusionLightningModule
 from lightning_ddpm.training.resume import LastCheckpoint
 
@@ -39,8 +39,8 @@ class Report(Callback):
             return
         if pl_module.grid_path:
             print(f"samples:     {pl_module.grid_path}")
-        if isinstance(trainer.logger, TensorBoardLogger):
-            print(f"curves:      tensorboard --logdir {quote(str(trainer.logger.save_dir))}")
+        if logger := tensorboard(trainer):
+            print(f"curves:      tensorboard --logdir {quote(str(logger.save_dir))}")
         savers = trainer.checkpoint_callbacks
         last = next((c.path for c in savers if isinstance(c, LastCheckpoint)), None)
         best = [c for c in savers if isinstance(c, ModelCheckpoint)]

@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from lightning_ddpm.files import replacing
+from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.progress import (
     can_stop,
     epoch_as_it_is,
@@ -65,6 +66,7 @@ class LastCheckpoint(Checkpoint):
             raise ValueError(f"every_n_seconds must be at least 0, got {every_n_seconds}")
         self.every_n_seconds = every_n_seconds
         self.path: Path | None = None
+        self.others: list[Checkpoint] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and listen for signals."""
@@ -72,14 +74,23 @@ class LastCheckpoint(Checkpoint):
         self.path = None if folder is None else folder / "checkpoints" / "last.ckpt"
         self.saved_at, self.signal, self.batches = time.monotonic(), 0, 0
         leave_finished_epoch(trainer)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.on_signal)
+        self.others = [saver for saver in trainer.checkpoint_callbacks if saver is not self]
+        if threading.current_thread() is threading.main_thread():  # else Python would refuse
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self.on_signal)
+
+    @property
+    def best_model_path(self) -> str:
+        """What ``ckpt_path="best"`` is where this comes first: another's best, or the last."""
+        best = [path for c in self.others if (path := getattr(c, "best_model_path", ""))]
+        return (best or [str(self.path or "")])[0]
 
     def on_signal(self, number: int, frame: Any) -> None:
         """Wait for the end of the step; exit at once if asked again."""
         if self.signal:
             sys.exit(128 + number)
         self.signal = number
+        print("\nstopping:    after this step, or what is measured now; once more to stop at once")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -101,8 +112,8 @@ class LastCheckpoint(Checkpoint):
         asked, self.batches = int(trainer.strategy.reduce(asked, reduce_op="max")), 0
         if asked and self.path:
             log_train_step(trainer)
-            if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
-                trainer.logger.experiment.flush()
+            if trainer.is_global_zero and (logger := tensorboard(trainer)):
+                logger.experiment.flush()
             trainer.save_checkpoint(self.path, weights_only=False)
             self.saved_at = time.monotonic()
         if asked > SAVE:

@@ -1,0 +1,78 @@
+"""Fits that stop and go on with something changed, and what each batch of them was (two processes
+are started as a script by test_changed.py)."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from fits import FewImages, tiny_model, trainer, weights_of
+from lightning import seed_everything
+from lightning.pytorch.callbacks import Callback
+
+from lightning_ddpm.training import EMA, LastCheckpoint
+
+LR, IMAGES = 0.01, 100
+
+
+@dataclass
+class Fit(Callback):
+    """What happened in a fit: at each batch its images and the rate, and the weights' way."""
+
+    stop: int | None = None
+    index: list[list[int]] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    moved: float = 0.0
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.before = weights_of(pl_module)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.index.append(batch["index"].tolist())
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        self.epochs.append(trainer.current_epoch)
+        trainer.should_stop = len(self.index) == self.stop
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.moved = (weights_of(pl_module) - self.before).abs().max().item()
+        self.rate = trainer.optimizers[0].param_groups[0]["lr"]  # of the next step
+
+
+def fit(
+    folder: Path,
+    path: Path | None = None,
+    stop: int | None = None,
+    batch_size: int = 10,
+    callbacks: tuple = (),
+    **options: Any,
+) -> tuple[Fit, Path]:
+    """Three epochs, up to ``stop`` batches; what happened, and the last checkpoint."""
+    seed_everything(0, verbose=False)
+    notes, last = Fit(stop), LastCheckpoint(every_n_seconds=0)
+    settings: dict[str, Any] = {"max_epochs": 3, "num_sanity_val_steps": 0, **options}
+    run = trainer(folder, callbacks=[EMA(), notes, last, *callbacks], **settings)
+    data = FewImages(batch_size)
+    run.fit(tiny_model(lr=LR, warmup_steps=1), data, ckpt_path=path, weights_only=True)
+    assert last.path is not None
+    return notes, last.path
+
+
+def two_processes(folder: Path, saved: list[Path]) -> None:
+    """Stop in an epoch and at the end of one; go on from each of what one process has saved."""
+    for stop in (7, 10):  # batches of 10 by two
+        notes, path = fit(folder / f"from{stop}", stop=stop, devices=2, strategy="ddp")
+        torch.save(vars(notes) | {"path": str(path)}, folder / f"from{stop}-{rank()}.pt")
+    for i, path in enumerate(saved):
+        notes, _ = fit(folder / f"to{i}", path, devices=2, strategy="ddp")
+        torch.save(vars(notes), folder / f"to{i}-{rank()}.pt")
+
+
+def rank() -> int:
+    return torch.distributed.get_rank()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    two_processes(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]])
