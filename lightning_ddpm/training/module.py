@@ -22,7 +22,7 @@ from lightning_ddpm.training.ema import average_alone, raw_weights
 from lightning_ddpm.training.grids import draw_grid, shows_progress
 from lightning_ddpm.training.muon import Muon
 from lightning_ddpm.training.precision import check_precision
-from lightning_ddpm.training.progress import batch_seed, epoch_and_batch, ends, is_due
+from lightning_ddpm.training.progress import batch_seed, ends, epoch_and_batch, is_due
 
 EVALUATION_SEED = 0  # of the grids and of the noise in validation and test
 BAR_EVERY = 10  # batches: the loss in the progress bar, for which a GPU must be waited for
