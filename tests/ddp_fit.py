@@ -10,9 +10,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ddpm import Diffusion, DiffusionLightningModule, MNISTDataModule
+from lightning_ddpm.data import ArrayDataset
 from lightning_ddpm.networks import MLP
 from lightning_ddpm.samplers import Ancestral
-from lightning_ddpm.training import EMA
+from lightning_ddpm.training import EMA, SampleWriter
+
+SIZES = (5, 64, 101)  # of which only one can be shared out evenly
 
 
 class Notes(Callback):
@@ -53,19 +56,28 @@ def judged(rank: int, processes: int) -> dict[str, float]:
     return judge.score(images[:101], labels[:101], rank, processes)
 
 
+class SomeDigits(MNISTDataModule):
+    """So many digits to validate, and seven to generate."""
+
+    def __init__(self, source: str, size: int) -> None:
+        super().__init__(source=source, batch_size=10, num_samples=7, sample_batch_size=2)
+        self.size = size
+
+    def load_splits(self, stage: str) -> dict[str, ArrayDataset]:
+        return {"val": super().load_splits("fit")["val"].part(torch.arange(self.size))}
+
+
 def fit(folder: Path, source: str, processes: int) -> None:
-    """Train, validate and judge on so many processes."""
+    """Train, validate, judge and generate on so many processes."""
     seed_everything(0)
     torch.set_num_threads(1)
+    options: dict[str, Any] = {"accelerator": "cpu", "devices": processes, "logger": False}
+    options |= {"strategy": "ddp" if processes > 1 else "auto", "default_root_dir": folder}
     trainer = Trainer(
-        accelerator="cpu",
-        devices=processes,
-        strategy="ddp" if processes > 1 else "auto",
+        **options,
         max_epochs=1,
         limit_train_batches=20,
         num_sanity_val_steps=0,
-        default_root_dir=folder,
-        logger=False,
         callbacks=[EMA(), Notes(folder), ModelCheckpoint(folder, "last")],
     )
     model = Diffusion(MLP(hidden=32), sampler=Ancestral(2))
@@ -74,7 +86,15 @@ def fit(folder: Path, source: str, processes: int) -> None:
     trainer.fit(module, data)
     own = TensorDataset(*data.splits["val"].part(torch.arange(200)).pair())
     (logged,) = trainer.validate(module, DataLoader(own, 100 // processes), verbose=False)
-    torch.save(torch.tensor(logged["val/loss"]), folder / f"own{trainer.global_rank}.pt")
+    losses = {"own": logged["val/loss"]}
+    for size in SIZES:
+        (logged,) = trainer.validate(module, SomeDigits(source, size), verbose=False)
+        losses[str(size)] = logged["val/loss"]
+    torch.save(losses, folder / f"losses{trainer.global_rank}.pt")
+    for sampler in (True, False):
+        writer = SampleWriter(str(folder / f"samples-{sampler}"))
+        writes = Trainer(**options, callbacks=[writer], use_distributed_sampler=sampler)
+        writes.predict(module, SomeDigits(source, 1))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Adam
+from torchmetrics import MeanMetric
 
 from lightning_ddpm.batch import Batch, places_of, size_of
 from lightning_ddpm.data import ArrayDataModule
@@ -136,20 +137,21 @@ class DiffusionLightningModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start anew: the count of the samples, and the loss by time step."""
-        self.counted = 0
+        self.counted, self.mean = 0, MeanMetric().to(self.device)
         self.by_time = LossByTime(self.model.schedule.T).to(self.device) if self.diffuses else None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss, which depends on the weights alone."""
         noise = self.evaluation_noise(batch)
         losses = self.model.loss(batch, noise)
-        metrics = {"val/loss": losses.mean(), "hp/val_loss": losses.mean()}
-        self.log_dict(metrics, batch_size=len(losses), sync_dist=True)
+        self.mean.update(losses)
         if self.by_time is not None:
             self.by_time.update(losses, UniformTimes().draw(self.model.schedule, noise))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss by time step; draw a grid of samples, in the epochs that ask for one."""
+        """Log the loss, also by time step; draw a grid, in the epochs that ask for one."""
+        loss = self.mean.compute()  # of all processes: Lightning's would weigh their shares alike
+        self.log_dict({"val/loss": loss, "hp/val_loss": loss}, sync_dist=True)
         if self.by_time is not None:
             for name, loss in self.by_time.compute().items():
                 self.log(f"val_by_time/{name}", loss, sync_dist=True)  # the same on all
@@ -165,7 +167,7 @@ class DiffusionLightningModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Start anew: the count of the samples, and the bound, where the medium has one."""
-        self.counted, self.bound = 0, None
+        self.counted, self.mean, self.bound = 0, MeanMetric().to(self.device), None
         if self.diffuses and self.model.medium.has_decoder:
             self.bound = VariationalBound(self.model.schedule.T).to(self.device)
 
@@ -173,7 +175,7 @@ class DiffusionLightningModule(LightningModule):
         """Log the loss on the test samples, and estimate their variational bound."""
         noise = self.evaluation_noise(batch)
         losses = self.model.loss(batch, noise)
-        self.log("test/loss", losses.mean(), batch_size=len(losses), sync_dist=True)
+        self.mean.update(losses)
         if self.bound is not None:
             x0, condition = self.model.clean(batch)
             denoise = self.model.denoiser(condition, guidance=1.0)
@@ -181,7 +183,8 @@ class DiffusionLightningModule(LightningModule):
             self.bound.update(estimate_bound(denoise, x0, noise.indices, decoder, EVALUATION_SEED))
 
     def on_test_epoch_end(self) -> None:
-        """Log the bound in bits per dimension, and plot its terms over t."""
+        """Log the loss, and the bound in bits per dimension; plot its terms over t."""
+        self.log("test/loss", self.mean.compute(), sync_dist=True)
         if self.bound is not None:
             figures, terms = self.bound.compute()
             self.log_dict({f"test/{n}": figure for n, figure in figures.items()}, sync_dist=True)
