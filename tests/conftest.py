@@ -44,7 +44,16 @@ def concrete_classes(package: ModuleType, base: type) -> list[type]:
     ]
 
 
-PROCESSES = ("test_resume", "test_faults", "test_fuzz", "test_nodes", "test_ddp", "test_browser")
+PROCESSES = (
+    "test_conditional",
+    "test_inversion",
+    "test_resume",
+    "test_faults",
+    "test_fuzz",
+    "test_nodes",
+    "test_ddp",
+    "test_browser",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

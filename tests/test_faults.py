@@ -177,6 +177,7 @@ def test_processes_say_together_that_the_data_are_damaged(tmp_path: Path) -> Non
     assert "train-images-idx3-ubyte" in line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["parent", "child"])
 def test_no_process_outlives_another(tmp_path: Path, victim: str) -> None:
     command = [sys.executable, ROOT / "train.py", *FIT, "--devices", 2, "--max_steps", 10**6]

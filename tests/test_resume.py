@@ -96,6 +96,7 @@ def kill(root: Path, number: signal.Signals, delay: float, *options: object) -> 
     return True
 
 
+@pytest.mark.long
 def test_killed_runs_go_on_exactly(tmp_path: Path) -> None:
     chance, done = random.Random(0), 0
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):

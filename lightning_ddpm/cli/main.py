@@ -9,7 +9,6 @@ from typing import Any
 from jsonargparse import Namespace, auto_cli
 from lightning import Trainer
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from torch import distributed
 
@@ -21,14 +20,11 @@ from lightning_ddpm.cli.recipes import find_saved, groups
 from lightning_ddpm.configs import CONFIGS
 from lightning_ddpm.data import ArrayDataModule
 from lightning_ddpm.diffusion import Diffusion
-from lightning_ddpm.files import path_of
 from lightning_ddpm.media import Images
 from lightning_ddpm.parts import built, class_at
 from lightning_ddpm.training.config import SaveConfig
-from lightning_ddpm.training.precision import check_devices, check_precision, fastest_precision
+from lightning_ddpm.training.precision import check_precision, check_trainer, fastest_precision
 from lightning_ddpm.training.process import set_up
-from lightning_ddpm.training.report import Report
-from lightning_ddpm.training.runs import placed
 from lightning_ddpm.training.takeover import take_over
 
 TOOLS = ("classify", "export", "score")
@@ -63,11 +59,8 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every run has."""
-        parser.add_lightning_class_args(training.EMA, "ema")
-        parser.add_lightning_class_args(training.SampleWriter, "samples")
-        parser.add_lightning_class_args(training.SampleEvaluation, "evaluation")
-        parser.add_lightning_class_args(training.BestCheckpoint, "best_checkpoint")
-        parser.add_lightning_class_args(training.LastCheckpoint, "last_checkpoint")
+        for name, callback in training.CALLBACKS.items():
+            parser.add_class_arguments(callback, name, fail_untyped=False, sub_configs=True)
         newest = "Go on with the newest run under default_root_dir."
         parser.add_argument("--resume", action="store_true", help=newest)
         faster = "Compile the network: faster, on a GPU."
@@ -132,19 +125,11 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
         made = self.config_init[self.config.subcommand]
-        config, callbacks = made.trainer, as_list(made.trainer.callbacks)
-        logger, root = config.logger, path_of(config.default_root_dir or ".").absolute()
-        if self.subcommand != "predict":
-            logger, root = placed(logger, root, self.saved if made.resume else None)
-        if self.subcommand == "fit":
-            callbacks += [training.FiniteWatch(), Report(resumed=self.saved is not None)]
-            callbacks += [LearningRateMonitor("step")] if logger else []
-        plugins = [*as_list(config.plugins), training.WholeCheckpointIO()]
-        kwargs |= {"logger": logger or False, "callbacks": callbacks, "plugins": plugins}
-        trainer = super().instantiate_trainer(default_root_dir=str(root), **kwargs)
+        options = training.trainer_options(made, self.config.subcommand, self.saved)
+        trainer = super().instantiate_trainer(**kwargs, **options)
         check_precision(trainer.precision)
         samples = getattr(self.datamodule, "num_samples", None)
-        check_devices(trainer, samples if self.subcommand == "predict" else None)
+        check_trainer(trainer, samples if self.subcommand == "predict" else None)
         return trainer
 
 
@@ -157,11 +142,6 @@ def instance(config: Any) -> Any:
     """What a recipe's class and arguments make."""
     arguments = getattr(config, "init_args", Namespace())
     return built(class_at(config.class_path), arguments.as_dict())
-
-
-def as_list(value: Any) -> list[Any]:
-    """One, several or none, as a list."""
-    return list(value) if isinstance(value, list) else [] if value is None else [value]
 
 
 def train(arguments: list[str]) -> None:

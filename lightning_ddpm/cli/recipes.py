@@ -9,7 +9,7 @@ from lightning_ddpm.checkpoints import PRETRAINED, Saved, read_saved
 from lightning_ddpm.cli.errors import refuse
 from lightning_ddpm.configs import named, read_recipe
 from lightning_ddpm.files import path_of
-from lightning_ddpm.training.runs import newest_run, to_go_on_with
+from lightning_ddpm.training.runs import RUNS, newest_run, to_go_on_with
 
 
 def groups(arguments: Iterable[str]) -> list[list[str]]:
@@ -35,14 +35,19 @@ def find_saved(subcommand: str, flags: list[list[str]]) -> Saved | None:
     given, recipes = {name: values for name, *values in flags}, recipes_of(flags)
 
     def asked(name: str) -> Any:
-        return (given.get(f"--{name}") or [named(recipes, name)])[0]
+        values = given.get(f"--{name}") or given.get(f"--{name.replace('.init_args', '')}")
+        return (values or [named(recipes, name)])[0]
 
     path, resume = asked("ckpt_path"), "--resume" in given or named(recipes, "resume") is True
     if resume and (subcommand != "fit" or path):
         refuse("--resume: only fit goes on with a run, and without --ckpt_path")
     try:
         if resume:
-            return newest_run(path_of(str(asked("trainer.default_root_dir") or ".")))
+            root = path_of(str(asked("trainer.default_root_dir") or "."))
+            place, name = (
+                asked(f"trainer.logger.init_args.{part}") for part in ("save_dir", "name")
+            )
+            return newest_run(root, path_of(str(place or root)) / str(name or RUNS))
         if subcommand == "fit":
             return to_go_on_with(path_of(str(path))) if path else None
         if not path and "--print_config" not in given:

@@ -5,10 +5,12 @@ from lightning_ddpm.training.ema import EMA
 from lightning_ddpm.training.evaluation import SampleEvaluation
 from lightning_ddpm.training.finite import FiniteWatch
 from lightning_ddpm.training.module import DiffusionLightningModule
+from lightning_ddpm.training.options import CALLBACKS, trainer_options
 from lightning_ddpm.training.resume import LastCheckpoint, WholeCheckpointIO
 from lightning_ddpm.training.samples import SampleWriter
 
 __all__ = [
+    "CALLBACKS",
     "EMA",
     "BestCheckpoint",
     "DiffusionLightningModule",
@@ -17,4 +19,5 @@ __all__ = [
     "SampleEvaluation",
     "SampleWriter",
     "WholeCheckpointIO",
+    "trainer_options",
 ]

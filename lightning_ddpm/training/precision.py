@@ -1,10 +1,12 @@
 """What suits the machine and the model: the precision, and how many processes there are."""
 
 import os
+from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 
 def multiplies_bf16(device_type: str) -> bool:
@@ -34,10 +36,21 @@ def check_precision(precision: str | None) -> None:
         )
 
 
-def check_devices(trainer: Trainer, samples: int | None = None) -> None:
-    """Raise ValueError if there are more processes than a CPU has cores, or than samples."""
+def check_trainer(trainer: Trainer, samples: int | None = None) -> None:
+    """Raise ValueError if a Trainer cannot do what it is told to, before it begins.
+
+    It has more processes than a CPU has cores, or than there are samples; does something every 0
+    batches or epochs; or shares the weights out, which the average of the weights does not know.
+    """
+    known: Any = trainer
     cores = os.cpu_count() or 1
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         raise ValueError(f"devices {trainer.num_devices} exceeds the {cores} cores of this CPU")
     if samples is not None and trainer.world_size > samples:
         raise ValueError(f"num_samples {samples} is below the {trainer.world_size} processes")
+    for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
+        if (value := getattr(known, name)) in (0, 0.0):
+            raise ValueError(f"{name} must be above 0, got {value}")
+    if isinstance(trainer.strategy, FSDPStrategy | DeepSpeedStrategy | ModelParallelStrategy):
+        name = type(trainer.strategy).__name__
+        raise ValueError(f"strategy {name}: the average needs whole weights; ddp keeps them whole")

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.module import DiffusionLightningModule
+from lightning_ddpm.training.progress import ends
 from lightning_ddpm.training.resume import LastCheckpoint
 
 
@@ -43,12 +44,14 @@ class Report(Callback):
             print(f"curves:      tensorboard --logdir {quote(str(logger.save_dir))}")
         savers = trainer.checkpoint_callbacks
         last = next((c.path for c in savers if isinstance(c, LastCheckpoint)), None)
+        over = [f"--max_{name}" for name, (now, end) in ends(trainer).items() if now >= end]
         best = [c for c in savers if isinstance(c, ModelCheckpoint)]
         # A resumed run also remembers the best checkpoint of the run before it.
         ours = [c.best_model_path for c in best if c.best_model_path.startswith(str(c.dirpath))]
         path = next(iter(ours), last)
-        if last is None and self.resumed:
-            print("checkpoint:  this run has ended before; a larger --max_epochs goes on with it")
+        if last is None and self.resumed and over:
+            longer = " and ".join(over)
+            print(f"checkpoint:  this run has ended before; a larger {longer} goes on with it")
         if path:
             program = f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
             print(f"checkpoint:  {path}")

@@ -7,11 +7,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from lightning_ddpm.files import replacing
@@ -118,7 +120,10 @@ class LastCheckpoint(Checkpoint):
             self.saved_at = time.monotonic()
         if asked > SAVE:
             if self.path and trainer.is_global_zero:
-                step = trainer.global_step
-                print(f"\nstopped:     {self.path} has step {step}; go on with --resume")
+                found = isinstance(trainer.logger, TensorBoardLogger | CSVLogger | None)
+                way = "--resume" if found else f"--ckpt_path {quote(str(self.path))}"
+                print(
+                    f"\nstopped:     {self.path} has step {trainer.global_step}; go on with {way}"
+                )
             # Lightning kills a process whose children exit with anything but 0.
             raise SystemExit(128 + asked if trainer.is_global_zero else 0)

@@ -48,14 +48,14 @@ def new_run(root: Path) -> Path:
     return root / RUNS / f"version_{max([-1, *map(int, filter(str.isdecimal, names))]) + 1}"
 
 
-def newest_run(root: Path) -> Saved | None:
-    """The newest whole ``last.ckpt`` of the runs under ``root``, if there are any; says which.
+def newest_run(root: Path, runs: Path) -> Saved | None:
+    """The newest whole ``last.ckpt`` of the ``runs``, or of ``root`` itself, if any; says which.
 
     Raises:
         ValueError: if all are damaged.
     """
     say = rank_zero_only(print)
-    paths = [*root.glob(f"{RUNS}/*/checkpoints/last.ckpt"), root / "checkpoints/last.ckpt"]
+    paths = [*runs.glob("*/checkpoints/last.ckpt"), root / "checkpoints/last.ckpt"]
     paths = [path for path in paths if path.is_file()]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
@@ -67,8 +67,8 @@ def newest_run(root: Path) -> Saved | None:
             return saved
         say(f"resume:      {path} is damaged")
     if paths:
-        raise ValueError(f"no whole last.ckpt under {root}")
-    say(f"resume:      no last.ckpt under {root} as yet; starting anew")
+        raise ValueError(f"no whole last.ckpt under {runs}")
+    say(f"resume:      no last.ckpt under {runs} as yet; starting anew")
     return None
 
 
