@@ -44,21 +44,13 @@ def concrete_classes(package: ModuleType, base: type) -> list[type]:
     ]
 
 
-PROCESSES = (
-    "test_conditional",
-    "test_inversion",
-    "test_resume",
-    "test_faults",
-    "test_fuzz",
-    "test_nodes",
-    "test_ddp",
-    "test_browser",
-)
+LONGEST = ("test_conditional", "test_inversion", "test_resume", "test_faults", "test_fuzz")
+LONGEST += ("test_nodes", "test_ddp", "test_browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, so that two workers end together."""
-    items.sort(key=lambda item: item.path.stem not in PROCESSES)
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ def outcome(root: Path) -> dict[str, Any]:
             for name in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers")
         }
     )
+    # Steps and epochs may end a run at the same time.
+    found = {name: value for name, value in found.items() if "/passed/" not in name}
     found |= {"step": state["global_step"], "epoch": state["epoch"]}
     for png in run.glob("grids/*.png"):
         found[f"grid {png.name}"] = png.read_bytes()

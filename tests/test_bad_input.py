@@ -94,6 +94,10 @@ LINES = [
     ("--steps x", "steps x: expected int"),
     ("predict --ckpt_path {run} --num_samples 1 --devices 2", "num_samples"),
     ("predict --ckpt_path {run} --steps 0", "steps"),
+    ("--accumulate_grad_batches 0", "accumulate_grad_batches must be above 0"),
+    ("--check_val_every_n_epoch 0", "check_val_every_n_epoch must be above 0"),
+    ("--val_check_interval 0", "val_check_interval must be above 0"),
+    ("--val_check_interval 0.0", "val_check_interval must be above 0"),
 ]
 
 

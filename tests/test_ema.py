@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 
 from lightning_ddpm import Diffusion, DiffusionLightningModule, MNISTDataModule
@@ -126,3 +127,12 @@ def test_an_error_in_validation_saves_the_weights_unswapped(
 def test_impossible_decay_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match="EMA decay must be"):
         EMA(decay)
+
+
+def test_weights_that_are_shared_out_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
+    monkeypatch.setattr(Trainer, "strategy", FSDPStrategy())  # which asks for GPUs
+    with pytest.raises(ValueError, match="FSDPStrategy shares weights out, and their"):
+        EMA().setup(given, Recording(), "fit")

@@ -12,10 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TINY
 
 from lightning_ddpm import MNISTDataModule, load_model
+from lightning_ddpm.judge import DigitJudge
 from lightning_ddpm.media.images import to_uint8
 from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.objective import UniformTimes
-from lightning_ddpm.training import EMA, SampleEvaluation
+from lightning_ddpm.training import EMA, BestCheckpoint, LastCheckpoint, SampleEvaluation
+from lightning_ddpm.training.precision import measuring_device
 
 SAMPLES = 12
 
@@ -120,3 +122,31 @@ def test_test_prints_one_table_and_writes_json(call_main, tmp_path: Path, capfd)
         assert floor == pytest.approx(figures[f"{name.removesuffix('_distance')}_floor"], abs=1e-4)
     assert f"bits per dimension: {figures['bits_per_dim']:.3f} +- " in output
     assert "Test metric" not in output  # Lightning's own table
+
+
+def test_an_evaluation_that_fails_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a device that cannot compute what the judge asks of it, here in the second epoch.
+    score = DigitJudge.update
+
+    def update(judge: DigitJudge, *arguments) -> None:
+        if fitted.current_epoch == 1:
+            raise TypeError("no float64 here")
+        score(judge, *arguments)
+
+    monkeypatch.setattr(DigitJudge, "update", update)
+    best, last = BestCheckpoint(monitor="eval/frechet_distance", filename="best"), LastCheckpoint()
+    callbacks = [EMA(0.5), SampleEvaluation(SAMPLES, 1), best, last]
+    options = {"limit_train_batches": 5, "limit_val_batches": 1, "max_epochs": 3}
+    fitted = trainer(tmp_path, callbacks=callbacks, **options)
+    data = MNISTDataModule(source="packaged", batch_size=50)
+    with pytest.warns(UserWarning, match="could not be judged, training goes on: no float64 here"):
+        fitted.fit(small_model(), data)
+    assert torch.load(last.path, weights_only=True)["global_step"] == 15
+    assert fitted.callback_metrics["eval/samples"] == SAMPLES
+
+
+def test_apple_s_gpus_are_measured_on_the_cpu() -> None:
+    assert measuring_device(torch.device("mps")) == torch.device("cpu")
+    assert measuring_device(torch.device("cuda", 1)) == torch.device("cuda", 1)

@@ -68,7 +68,7 @@ def last(folder: Path) -> Path:
 @pytest.mark.usefixtures("folder")
 def test_a_run_that_has_ended_says_so(capfd: pytest.CaptureFixture[str]) -> None:
     call(*FIT)
-    assert "ended before; a larger --max_epochs" in capfd.readouterr().out
+    assert "ended before; a larger --max_steps" in capfd.readouterr().out
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(folder: Path, capfd) -> None:

@@ -1,6 +1,8 @@
 """What is chosen for the machine; the flags of the processor are the oracle."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,22 +29,52 @@ def test_precision_is_mixed_where_bf16_is_native(
     native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(precision, "multiplies_bf16", lambda kind: asked.append(kind) or native)
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda kind, _: asked.append(kind) or native)
     expected = "bf16-mixed" if native else "32-true"
     monkeypatch.setattr(precision.CUDAAccelerator, "is_available", lambda: False)
     assert [fastest_precision(name) for name in ("auto", "cpu", "tpu")] == [expected] * 3
     monkeypatch.setattr(precision.CUDAAccelerator, "is_available", lambda: True)
+    monkeypatch.setattr(precision.CUDAAccelerator, "parse_devices", lambda _: [0])
     assert [fastest_precision(name) for name in ("auto", "gpu", "cpu")] == [expected] * 3
     assert asked == ["cpu", "cpu", "tpu", "cuda", "cuda", "cpu"]
     monkeypatch.undo()
     assert not multiplies_bf16("tpu")
 
 
+@pytest.mark.parametrize(
+    ("devices", "asked"), [([1], [1]), ("1,", [1]), (2, [0, 1]), ("auto", [0, 1]), (-1, [0, 1])]
+)
+def test_the_gpus_that_train_are_asked(
+    devices: object, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two GPUs stand in, of which the second multiplies bfloat16.
+    at, seen = [0], []
+
+    @contextmanager
+    def device(index: int) -> Iterator[None]:
+        at[0] = index
+        yield
+
+    def native(including_emulation: bool) -> bool:
+        seen.append(at[0])
+        return at[0] == 1 and not including_emulation
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", native)
+    monkeypatch.setattr("lightning.fabric.accelerators.cuda.num_cuda_devices", lambda: 2)
+    monkeypatch.setattr(precision.CUDAAccelerator, "is_available", lambda: True)
+    expected = "bf16-mixed" if asked == [1] else "32-true"
+    assert fastest_precision("gpu", devices) == expected
+    assert seen == asked
+    assert fastest_precision("gpu", devices, "ddp_fork_find_unused_parameters_true") == "32-true"
+    assert seen == asked  # CUDA was not started again
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_training_says_its_precision_and_obeys(
     native: bool, call_main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(precision, "multiplies_bf16", lambda kind: native and kind == "cpu")
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda kind, _: native and kind == "cpu")
     options = (*TINY, "--accelerator", "cpu", "--trainer.default_root_dir")
     call_main(*options, "a")
     chosen = "bf16-mixed" if native else "32-true"

@@ -139,8 +139,11 @@ def test_stopped_runs_go_on_exactly(
     assert uncut_here()["step"] == 180
 
 
-def test_a_run_goes_on_from_its_best_checkpoint_to_the_same_end(tmp_path: Path) -> None:
-    options = ("--val_check_interval", 25)
+@pytest.mark.parametrize("accumulated", [1, 7])  # batch 25 is in the middle of a step of 7
+def test_a_run_goes_on_from_its_best_checkpoint_to_the_same_end(
+    accumulated: int, tmp_path: Path
+) -> None:
+    options = ("--val_check_interval", 25, "--accumulate_grad_batches", accumulated)
     assert here(tmp_path, *options, "--trainer.callbacks", "toys.StopInValidation") == 143
     (best,) = tmp_path.rglob("best.ckpt")
     (last,) = tmp_path.rglob("last.ckpt")

@@ -160,3 +160,40 @@ def test_names_of_figures_make_no_folders() -> None:
     best, last = sorted(last_of(0).parent.iterdir())
     assert last.name == "last.ckpt"
     assert re.fullmatch(r"0-\d\.\d\d\.ckpt", best.name)
+
+
+LOGGER = ("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs")
+
+
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        (LOGGER, "logs/lightning_logs"),
+        ((*LOGGER, "--trainer.logger.name", "mine"), "logs/mine"),
+        (("--config", "my.yaml"), "here/again"),
+    ],
+    ids=["save_dir", "name", "recipe"],
+)
+def test_a_run_of_another_logger_is_found_where_it_is(
+    words: tuple[str, ...], folder: str, capfd
+) -> None:
+    arguments = "{save_dir: here, name: again}"
+    logger = f"{{class_path: TensorBoardLogger, init_args: {arguments}}}"
+    Path("my.yaml").write_text(f"trainer: {{logger: {logger}}}")
+    call(*TINY, *words)
+    (first,) = Path(folder).glob("*/checkpoints/last.ckpt")
+    call(*TINY, *words, "--resume", "--max_steps", 6)
+    assert f"resume:      {first.resolve()}" in capfd.readouterr().out.replace(
+        f"resume:      {folder}", f"resume:      {Path(folder).resolve()}"
+    )
+    steps = sorted(step_of(path) for path in Path(folder).glob("*/checkpoints/last.ckpt"))
+    assert steps == [4, 6]
+
+
+@pytest.mark.parametrize("flag", ["enable_checkpointing=false", "barebones=true"])
+def test_a_run_may_do_without_checkpoints(flag: str, capfd) -> None:
+    call(*TINY, f"--trainer.{flag}")
+    assert not [*Path().rglob("*.ckpt")]
+    told = capfd.readouterr().out
+    assert "checkpoint:" not in told
+    assert ("curves:" in told) == ("enable" in flag)

@@ -1,5 +1,6 @@
 """Lightning's own ways: one Trainer for all, other loggers, optimizers, threads and intervals."""
 
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,7 @@ def test_groups_with_rates_of_their_own_fall_together(tmp_path: Path) -> None:
         [{"params": [w], "lr": lr} for w, lr in zip(weights, (1, 3), strict=True)]
     )
     done = iter(range(1, 5))
-    decay = LinearDecay(optimizer, 1, lambda: {"steps": (next(done), 4)})
+    decay = LinearDecay(optimizer, 1.0, 1, lambda: {"steps": (next(done), 4)})
     found = [[group["lr"] for group in optimizer.param_groups]]
     for _ in range(4):
         optimizer.step()
@@ -232,6 +233,16 @@ def test_a_fit_outside_the_main_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert torch.load(last.path, weights_only=True)["global_step"] == 10
+
+
+def test_a_signal_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    last = LastCheckpoint()
+    last.signal = 0
+    last.on_signal(signal.SIGINT, None)
+    assert "once more to stop at once" in capfd.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        last.on_signal(signal.SIGINT, None)
+    assert exit_.value.code == 130
 
 
 def test_what_overfits_sees_the_same_images_after_a_stop(tmp_path: Path) -> None:

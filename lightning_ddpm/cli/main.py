@@ -86,7 +86,8 @@ class CLI(LightningCLI):
         if self.saved and not is_weights(self.saved.path):
             self.options.ckpt_path = str(self.saved.path)
         if trainer.precision is None:
-            trainer.precision = fastest_precision(str(trainer.accelerator)) if fast else "32-true"
+            told = (str(trainer.accelerator), trainer.devices, trainer.strategy)
+            trainer.precision = fastest_precision(*told) if fast else "32-true"
 
     def ask_data(self) -> None:
         """Fill in what the recipe leaves to the data: where it has None for one of ``DECIDED``."""

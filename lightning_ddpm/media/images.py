@@ -118,11 +118,17 @@ def decoder_log_likelihood(x0: Samples, mean: Samples, std: Tensor) -> Samples:
     low, high = (x0 - 1 / 255 - mean) / std, (x0 + 1 / 255 - mean) / std
     # Left of the mean, where log_ndtr keeps its precision; by symmetry right of it as well.
     left, right = torch.where(low + high > 0, -high, low), torch.where(low + high > 0, -low, high)
-    log_right = torch.special.log_ndtr(right)
-    inside = log_right + (-torch.expm1(torch.special.log_ndtr(left) - log_right)).log()
+    log_right = log_ndtr(right)
+    inside = log_right + (-torch.expm1(log_ndtr(left) - log_right)).log()
     darkest, brightest = x0 < -1 + 1 / 255, x0 > 1 - 1 / 255
-    outside = torch.special.log_ndtr(torch.where(darkest, high, -low))
+    outside = log_ndtr(torch.where(darkest, high, -low))
     return torch.where(darkest | brightest, outside, inside)
+
+
+def log_ndtr(x: Samples) -> Samples:
+    """The logarithm of the standard Gaussian's distribution function, which Apple's GPUs lack."""
+    on_cpu = x.cpu() if x.device.type == "mps" else x
+    return torch.special.log_ndtr(on_cpu).to(x.device)
 
 
 def image_grid(

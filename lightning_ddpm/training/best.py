@@ -46,8 +46,8 @@ class BestCheckpoint(ModelCheckpoint):
 
     def has_figure(self, trainer: Trainer) -> bool:
         """Whether there is what is monitored, and anew: samples are not judged in each epoch."""
-        due = any(judge.due(trainer) for judge in judges_of(trainer))
-        return due or not (self.monitor or "").startswith("eval/")
+        done = any(judge.done(trainer) for judge in judges_of(trainer))
+        return done or not (self.monitor or "").startswith("eval/")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, if the figure is there and among the best."""

@@ -20,6 +20,7 @@ class LinearDecay(LRScheduler):
 
     Args:
         optimizer: its groups' own rates are where the fall starts.
+        lr: the rate that these belong to.
         warmup_steps: optimizer steps over which the rate first rises to that line.
         ends: asks for what ends the run, by name: how much of it there has been, and at how much it
             is over. Whichever ends first counts.
@@ -28,9 +29,11 @@ class LinearDecay(LRScheduler):
     def __init__(
         self,
         optimizer: Optimizer,
+        lr: float,
         warmup_steps: int,
         ends: Callable[[], dict[str, tuple[float, float]]],
     ) -> None:
+        self.lr = lr
         self.warmup_steps = warmup_steps
         self.ends = ends
         self.progress = 0.0  # the part of the run that is done
@@ -59,25 +62,26 @@ class LinearDecay(LRScheduler):
         self.progress += (1 - self.progress) * min(max(shares, default=0.0), 1.0)
         self.passed = {name: now for name, (now, _) in ends.items()}
 
-    def go_on(self) -> None:
-        """Begin, or go on from a checkpoint, with the rates of this run.
+    def go_on(self, lr: float) -> None:
+        """Begin, or go on from a checkpoint, with the rates of this run, in proportion to ``lr``.
 
         A run that had come to its end, and has a later one now, is as far as it is of that.
         """
-        ends = self.ends()
+        self.base_lrs = [rate * lr / self.lr for rate in self.base_lrs]
+        self.lr, ends = lr, self.ends()
         if self.progress == 1 and all(now < end for now, end in ends.values()):
             self.progress = max((now / end for now, end in ends.values()), default=0.0)
-        self.passed = {name: now for name, (now, _) in ends.items()}
+        self.passed = {n: min(self.passed.get(n, now), now) for n, (now, _) in ends.items()}
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = lr
 
     def state_dict(self) -> dict[str, Any]:
         """What is done, without the rates: a run that goes on has its own."""
-        return {"progress": self.progress, "last_epoch": self.last_epoch}
+        return {name: getattr(self, name) for name in ("progress", "passed", "last_epoch")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what was done."""
-        self.progress, self.last_epoch = state_dict["progress"], state_dict["last_epoch"]
+        self.__dict__ |= state_dict
 
 
 def go_on(trainer: Trainer) -> None:
@@ -87,6 +91,6 @@ def go_on(trainer: Trainer) -> None:
         set_batches(trainer, order.begun)
     for config in trainer.lr_scheduler_configs:
         if isinstance(config.scheduler, LinearDecay):
-            config.scheduler.go_on()
+            config.scheduler.go_on(trainer.lightning_module.lr)  # as found, if it was searched for
             if not config.scheduler.passed:
                 rank_zero_warn("nothing tells when the run ends: the learning rate stays")

@@ -4,10 +4,13 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch.nn import Module
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lightning_ddpm.training.progress import has_trainer
+
+SHARED_OUT = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
 
 
 class EMA(WeightAveraging):
@@ -23,7 +26,7 @@ class EMA(WeightAveraging):
             n / (9 + n) after n updates, so that the first weights are soon forgotten.
 
     Raises:
-        ValueError: if ``decay`` is out of range.
+        ValueError: if ``decay`` is out of range; before a fit, if processes share the weights out.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -40,7 +43,10 @@ class EMA(WeightAveraging):
         return None if self._average_model is None else self._average_model.module
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin anew with each fit, from the weights there are."""
+        """Begin anew with each fit, from the weights there are, which must be whole."""
+        if isinstance(trainer.strategy, SHARED_OUT):
+            name = type(trainer.strategy).__name__
+            raise ValueError(f"{name} shares weights out, and their average needs them whole: ddp")
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self._latest_update_step, self._swapped = 0, False

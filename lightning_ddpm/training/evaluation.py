@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_ddpm.data import ArrayDataModule
 from lightning_ddpm.files import (
@@ -20,6 +21,7 @@ from lightning_ddpm.judge import Judge, table, with_floors
 from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.grids import shows_progress
 from lightning_ddpm.training.module import EVALUATION_SEED, DiffusionLightningModule
+from lightning_ddpm.training.precision import measuring_device
 from lightning_ddpm.training.progress import is_due
 
 METRICS = "metrics.json"
@@ -60,6 +62,7 @@ class SampleEvaluation(Callback):
         self.folder = path_of(outdir) if outdir else None
         self.judge: Judge | None = None
         self.floors: dict[str, float] = {}
+        self.failed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that the folder can be written; forget what was judged before."""
@@ -80,10 +83,21 @@ class SampleEvaluation(Callback):
         """Whether this is an epoch that ends with an evaluation."""
         return is_due(trainer, self.every(trainer))
 
+    def done(self, trainer: Trainer) -> bool:
+        """Whether this epoch's samples have been judged."""
+        return self.due(trainer) and not self.failed
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge the average weights, in the epochs that ask for it."""
+        """Judge the average weights, in the epochs that ask for it; go on if it fails."""
+        self.failed = False
         if self.due(trainer) and trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self.evaluate(trainer, pl_module, "eval")
+            try:
+                self.evaluate(trainer, pl_module, "eval")
+            except Exception as error:  # of any kind: a device may lack what is asked of it
+                if trainer.world_size > 1:  # the others would wait
+                    raise
+                self.failed, self.judge = True, None
+                rank_zero_warn(f"the samples could not be judged, training goes on: {error}")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the weights that are tested."""
@@ -120,7 +134,7 @@ class SampleEvaluation(Callback):
             self.judge = data.judge()
             if self.judge is None:
                 return
-            self.judge.to(pl_module.device)
+            self.judge.to(measuring_device(pl_module.device))
             self.size = min(self.num_samples, self.judge.most)
             asked = model.condition_of(range(self.size))
             self.floors = self.judge.floors(self.size, asked, *share)
@@ -128,8 +142,9 @@ class SampleEvaluation(Callback):
         with trainer.precision_plugin.forward_context():
             progress = shows_progress(trainer)
             x0 = model.sample(indices=indices, seed=EVALUATION_SEED, progress=progress)
-        raw, index = model.medium.decode(x0), torch.tensor(indices, device=x0.device)
-        self.judge.update(raw, index, model.condition_of(indices))
+        where, asked = measuring_device(x0.device), model.condition_of(indices)
+        raw, index = model.medium.decode(x0).to(where), torch.tensor(indices, device=where)
+        self.judge.update(raw, index, None if asked is None else asked.to(where))
         figures = {"samples": float(self.size), **with_floors(self.judge.figures(), self.floors)}
         pl_module.log_dict({f"{stage}/{n}": value for n, value in figures.items()}, sync_dist=True)
         if trainer.is_global_zero and (logger := tensorboard(trainer)):

@@ -102,7 +102,7 @@ class DiffusionLightningModule(LightningModule):
         """The optimizer, and a linear rise of the learning rate to its linear fall to zero."""
         muon, weights = self.optimizer == "muon", self.model.parameters()
         optimizer = Muon(self.model, self.lr) if muon else Adam(weights, self.lr, betas=(0.9, 0.99))
-        scheduler = LinearDecay(optimizer, self.warmup_steps, lambda: ends(self.trainer))
+        scheduler = LinearDecay(optimizer, self.lr, self.warmup_steps, lambda: ends(self.trainer))
         steps: Any = {"scheduler": scheduler, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": steps}
 

@@ -1,27 +1,42 @@
 """What suits the machine and the model: the precision, and how many processes there are."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 
-def multiplies_bf16(device_type: str) -> bool:
+def multiplies_bf16(device_type: str, devices: Sequence[int] = (0,)) -> bool:
     """Whether devices of this type multiply bfloat16 in hardware, and not by converting it."""
     if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        found = []
+        for index in devices:
+            with torch.cuda.device(index):
+                found.append(torch.cuda.is_bf16_supported(including_emulation=False))
+        return all(found)
     return device_type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def fastest_precision(accelerator: str) -> str:
-    """The ``precision`` for a Trainer with this ``accelerator``: mixed where bfloat16 is native."""
+def fastest_precision(accelerator: str, devices: Any = "auto", strategy: Any = "auto") -> str:
+    """The ``precision`` for a Trainer with these arguments: mixed where bfloat16 is native.
+
+    Where processes are forked no GPU may be asked before: CUDA could not start in them.
+    """
     gpu = accelerator in ("auto", "gpu", "cuda") and CUDAAccelerator.is_available()
     cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu)
+    if gpu and str(strategy).startswith(("ddp_fork", "ddp_notebook")):
+        return "32-true"
     device_type = "cuda" if gpu else "cpu" if cpu else accelerator
-    return "bf16-mixed" if multiplies_bf16(device_type) else "32-true"
+    chosen = CUDAAccelerator.parse_devices(-1 if devices == "auto" else devices) if gpu else None
+    return "bf16-mixed" if multiplies_bf16(device_type, chosen or (0,)) else "32-true"
+
+
+def measuring_device(device: torch.device) -> torch.device:
+    """Where to measure what a model on ``device`` has made: on the CPU if that has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def check_precision(precision: str | None) -> None:
@@ -39,8 +54,8 @@ def check_precision(precision: str | None) -> None:
 def check_trainer(trainer: Trainer, samples: int | None = None) -> None:
     """Raise ValueError if a Trainer cannot do what it is told to, before it begins.
 
-    It has more processes than a CPU has cores, or than there are samples; does something every 0
-    batches or epochs; or shares the weights out, which the average of the weights does not know.
+    It has more processes than a CPU has cores, or than there are samples, or does something every 0
+    batches or epochs.
     """
     known: Any = trainer
     cores = os.cpu_count() or 1
@@ -51,6 +66,3 @@ def check_trainer(trainer: Trainer, samples: int | None = None) -> None:
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
         if (value := getattr(known, name)) in (0, 0.0):
             raise ValueError(f"{name} must be above 0, got {value}")
-    if isinstance(trainer.strategy, FSDPStrategy | DeepSpeedStrategy | ModelParallelStrategy):
-        name = type(trainer.strategy).__name__
-        raise ValueError(f"strategy {name}: the average needs whole weights; ddp keeps them whole")

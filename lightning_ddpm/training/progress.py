@@ -80,12 +80,17 @@ def is_due(trainer: Trainer, every: int) -> bool:
     return every > 0 and epoch // every > (epoch - known) // every
 
 
+def is_accumulating(trainer: Trainer) -> bool:
+    """Whether gradients of batches before this one wait for more, up to the next step."""
+    return trainer.fit_loop.epoch_loop._should_accumulate()
+
+
 def can_stop(trainer: Trainer) -> bool:
     """Whether a run that is saved after this batch goes on exactly: not before validation."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     assert fetcher is not None
     return not (
-        loop._should_accumulate()
+        is_accumulating(trainer)
         or loop.batch_progress.is_last_batch
         or loop._should_check_val_fx(fetcher)
     )

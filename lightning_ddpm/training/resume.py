@@ -15,12 +15,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from lightning_ddpm.files import replacing
 from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.progress import (
     can_stop,
     epoch_as_it_is,
+    is_accumulating,
     leave_finished_epoch,
     log_train_step,
 )
@@ -69,6 +71,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_seconds = every_n_seconds
         self.path: Path | None = None
         self.others: list[Checkpoint] = []
+        self.gradients: list[Tensor | None] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and listen for signals."""
@@ -76,10 +79,26 @@ class LastCheckpoint(Checkpoint):
         self.path = None if folder is None else folder / "checkpoints" / "last.ckpt"
         self.saved_at, self.signal, self.batches = time.monotonic(), 0, 0
         leave_finished_epoch(trainer)
+        for parameter, kept in zip(pl_module.parameters(), self.gradients, strict=False):
+            parameter.grad = None if kept is None else kept.to(parameter.device)
+        self.gradients = []
         self.others = [saver for saver in trainer.checkpoint_callbacks if saver is not self]
         if threading.current_thread() is threading.main_thread():  # else Python would refuse
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self.on_signal)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the gradients that wait for a step: the best weights may be found meanwhile."""
+        if trainer.world_size == 1 and is_accumulating(trainer):
+            checkpoint["gradients"] = [p.grad for p in pl_module.parameters()]
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put them back when the training starts."""
+        self.gradients = checkpoint.get("gradients", [])
 
     @property
     def best_model_path(self) -> str:
