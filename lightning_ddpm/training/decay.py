@@ -72,8 +72,8 @@ class LinearDecay(LRScheduler):
         if self.progress == 1 and all(now < end for now, end in ends.values()):
             self.progress = max((now / end for now, end in ends.values()), default=0.0)
         self.passed = {n: min(self.passed.get(n, now), now) for n, (now, _) in ends.items()}
-        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            group["lr"] = lr
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
 
     def state_dict(self) -> dict[str, Any]:
         """What is done, without the rates: a run that goes on has its own."""
@@ -87,10 +87,11 @@ class LinearDecay(LRScheduler):
 def go_on(trainer: Trainer) -> None:
     """Let training begin, or go on from a checkpoint, with this run's rates, length and batches."""
     order = getattr(getattr(trainer, "datamodule", None), "order", None)
+    module: Any = trainer.lightning_module
     if order is not None:
         set_batches(trainer, order.begun)
     for config in trainer.lr_scheduler_configs:
         if isinstance(config.scheduler, LinearDecay):
-            config.scheduler.go_on(trainer.lightning_module.lr)  # as found, if it was searched for
+            config.scheduler.go_on(module.lr)  # as found, if it was searched for
             if not config.scheduler.passed:
                 rank_zero_warn("nothing tells when the run ends: the learning rate stays")
