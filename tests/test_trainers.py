@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fits import SHAPE, FewImages, few_images, tiny_model, trainer, weights_of
+from fits import SHAPE, FewImages, tiny_model, trainer, weights_of
 from lightning.pytorch.callbacks import Callback, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from runs import flat
@@ -263,4 +263,3 @@ def test_what_overfits_sees_the_same_images_after_a_stop(tmp_path: Path) -> None
     assert len(cut.index) == 7
     first = torch.arange(40).view(4, 10).tolist()
     assert cut.index + rest.index == first * 3
-    assert len(few_images(100)) == 100

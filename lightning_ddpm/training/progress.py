@@ -129,10 +129,11 @@ def log_train_step(trainer: Trainer) -> None:
 def steps_logged(saved: Mapping[str, Any]) -> int:
     """How many steps the curves of a checkpoint's run have; the rest was logged after it.
 
-    The grid at the end of an epoch is logged one step after its curves.
+    The grid at the end of an epoch is logged one step after its curves, and so is a validation
+    while gradients wait for their step.
     """
     batches = saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    return saved["global_step"] + batches["is_last_batch"]
+    return saved["global_step"] + (batches["is_last_batch"] or "gradients" in saved)
 
 
 def is_whole(saved: Mapping[str, Any]) -> bool:
