@@ -61,7 +61,8 @@ class TrainingOrder(Share, SequentialSampler):  # which Lightning leaves in ``ov
         self.batch_size, self.together = batch_size, batch_size * self.num_replicas
         self.trainer = trainer
         _, batches = self.epoch_and_batch()
-        self.start = batches * self.together if passed is None or batches == 0 else passed
+        start = batches * self.together if passed is None or batches == 0 else passed
+        self.start = min(start, self.size)  # of fewer samples than then
         left = (self.size - self.start) // self.num_replicas
         self.begun = math.ceil(len(self) / batch_size) - math.ceil(left / batch_size)
 

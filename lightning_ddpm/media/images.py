@@ -142,7 +142,7 @@ def image_grid(
     Args:
         images: what to show.
         scale: pixels for a pixel; if not given, as many as keep small images within 128.
-        columns: images in a row; if not given, as many as make a square, in height at most.
+        columns: images in a row; if not given, as many as make a square, or nearly.
         captions: a short text for each image.
     """
     from torchvision.utils import make_grid
@@ -153,7 +153,7 @@ def image_grid(
     if captions is not None:
         pairs = zip(cells, captions, strict=True)
         cells = torch.stack([captioned(cell, str(caption)) for cell, caption in pairs])
-    columns = columns or math.ceil(math.sqrt(len(images) * max(height / width, 1)))
+    columns = columns or math.ceil(math.sqrt(len(images) * height / width))
     return make_grid(cells, nrow=columns, padding=2 * scale)
 
 
