@@ -17,6 +17,7 @@ from lightning_ddpm.cli.flags import expand, short_flags
 from lightning_ddpm.cli.score import score
 from lightning_ddpm.configs import CONFIGS
 from lightning_ddpm.data import ImageFolderDataModule
+from lightning_ddpm.networks import Network
 from lightning_ddpm.samplers import DDIM, DPMSolver
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
@@ -176,6 +177,16 @@ def test_a_limit_of_one_is_one_batch_and_one_whole_is_all(tmp_path: Path) -> Non
 def test_every_recipe_runs(recipe: Path) -> None:
     call("--config", recipe.stem, "--source", SOURCE, "--fast_dev_run", "true", "--steps", 2)
     assert not os.listdir()
+
+
+def test_gradients_that_are_accumulated_are_not_in_cuda_graphs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    modes = []
+    monkeypatch.setattr(Network, "compile", lambda _, mode: modes.append(mode))
+    built_by("--compile")
+    built_by("--compile", "--accumulate_grad_batches", 2)
+    assert modes == ["reduce-overhead", "default"]
 
 
 def test_paper_recipe_is_the_python_default() -> None:

@@ -15,7 +15,7 @@ pytestmark = [
 
 
 def test_real_digits_are_inverted_to_pure_noise_and_back(train_py, tmp_path: Path) -> None:
-    options = ("--max_steps", 1000, "--limit_val_batches", 4, "--steps", 100)
+    options = ("--max_steps", 1500, "--limit_val_batches", 4, "--steps", 100)
     train_py("--config", "conditional", "--config", "paper", "--source", "mnist", *options)
     model = load_model(next(tmp_path.rglob("best.ckpt")))
     batch, x_T = inverted(model)

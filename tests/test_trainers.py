@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fits import SHAPE, FewImages, tiny_model, trainer, weights_of
@@ -12,9 +13,11 @@ from lightning.pytorch.callbacks import Callback, LearningRateFinder, ModelCheck
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from runs import flat
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import built_by, call
 from torch import nn
 
 from lightning_ddpm import Diffusion, DiffusionLightningModule
+from lightning_ddpm.media.images import to_uint8
 from lightning_ddpm.networks import MLP, Network
 from lightning_ddpm.samplers import Ancestral
 from lightning_ddpm.training import EMA, BestCheckpoint, LastCheckpoint, SampleWriter
@@ -111,6 +114,26 @@ def test_one_trainer_measures_and_samples_as_fresh_ones_do(tmp_path: Path) -> No
     samples = [run.predict(module, FewImages(), ckpt_path=last.path, weights_only=True)]
     samples += [fresh[0].predict(tiny_model(), FewImages(), ckpt_path=last.path, weights_only=True)]
     assert torch.equal(*(batches[0]["images"] for batches in samples))
+
+
+def test_the_command_line_measures_and_samples_as_python_does(
+    run: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, few = run["checkpoint"], {"limit_val_batches": 3, "limit_test_batches": 1}
+    words = ("--ckpt_path", path, "--limit_val_batches", 3, "--limit_test_batches", 1)
+    words += ("--accelerator", "cpu", "--evaluation.num_samples", 6)
+    module = DiffusionLightningModule.load_from_checkpoint(path, weights_only=True)
+    for name in ("validate", "test"):
+        cli = built_by(name, *(words[:-2] if name == "validate" else words))
+        options = {"verbose": False, "ckpt_path": path, "weights_only": True}
+        (told,) = getattr(cli.trainer, name)(cli.model, cli.datamodule, **options)
+        (found,) = getattr(trainer(tmp_path, **few), name)(module, cli.datamodule, verbose=False)
+        assert {key: told[key] for key in found} == found
+    call("predict", *words[:2], "--num_samples", 3, "--precision", "32-true")
+    expected = module.model.eval().sample(3, progress=False)
+    images = torch.from_numpy(np.load("samples/samples.npz")["images"])
+    assert torch.equal(images[:, None], to_uint8(expected))
 
 
 def test_the_best_is_that_of_another_callback_or_the_last(tmp_path: Path) -> None:

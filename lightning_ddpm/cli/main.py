@@ -121,7 +121,9 @@ class CLI(LightningCLI):
         except Exception as error:  # Lightning's and jsonargparse's are of many classes
             self.parser.error(str(error))
         if made.compile:
-            model.network.compile(mode="reduce-overhead")  # with CUDA graphs
+            # With CUDA graphs, which write over the gradients that wait for more of them.
+            alone = made.trainer.accumulate_grad_batches == 1
+            model.network.compile(mode="reduce-overhead" if alone else "default")
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """Log to TensorBoard under ``default_root_dir``, unless told otherwise."""
