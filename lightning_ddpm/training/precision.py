@@ -64,5 +64,5 @@ def check_trainer(trainer: Trainer, samples: int | None = None) -> None:
     if samples is not None and trainer.world_size > samples:
         raise ValueError(f"num_samples {samples} is below the {trainer.world_size} processes")
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
-        if (value := getattr(known, name)) in (0, 0.0):
+        if (value := getattr(known, name)) == 0:
             raise ValueError(f"{name} must be above 0, got {value}")

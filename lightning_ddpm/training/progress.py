@@ -15,7 +15,7 @@ from lightning.pytorch.loops.loop import _Loop
 
 
 def has_trainer(module: LightningModule) -> bool:
-    """Whether a module is in the hands of a Trainer: its ``trainer`` would raise."""
+    """Whether a module is in the hands of a Trainer: else its ``trainer`` would raise."""
     return module._trainer is not None
 
 

@@ -111,7 +111,8 @@ class LastCheckpoint(Checkpoint):
         if self.signal:
             sys.exit(128 + number)
         self.signal = number
-        print("\nstopping:    after this step, or what is measured now; once more to stop at once")
+        # No print: it may be what was interrupted, and Python refuses to enter it twice.
+        os.write(1, b"\nstopping:    after this step or measurement; once more to stop at once\n")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
