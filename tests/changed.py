@@ -59,6 +59,17 @@ def fit(
     return notes, last.path
 
 
+class SaveWithin(Callback):
+    """Saves after the fourth batch, where the gradients of one batch wait for two more."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if (trainer.current_epoch, batch_idx) == (0, 3):
+            trainer.save_checkpoint(self.path)
+
+
 def two_processes(folder: Path, saved: list[Path]) -> None:
     """Stop in an epoch and at the end of one; go on from each of what one process has saved."""
     for stop in (7, 10):  # batches of 10 by two
@@ -67,6 +78,11 @@ def two_processes(folder: Path, saved: list[Path]) -> None:
     for i, path in enumerate(saved):
         notes, _ = fit(folder / f"to{i}", path, devices=2, strategy="ddp")
         torch.save(vars(notes), folder / f"to{i}-{rank()}.pt")
+    within: dict[str, Any] = {"devices": 2, "strategy": "ddp", "accumulate_grad_batches": 3}
+    path = folder / "within.ckpt"
+    _, whole = fit(folder / "whole", callbacks=(SaveWithin(path),), **within)
+    _, resumed = fit(folder / "resumed", path, **within)
+    torch.save({"whole": str(whole), "resumed": str(resumed)}, folder / f"within-{rank()}.pt")
 
 
 def rank() -> int:

@@ -1,4 +1,8 @@
-"""What all tests share. Shapes and types in signatures are checked while they run."""
+"""What all tests share.
+
+With ``CHECK_SHAPES`` in the environment, shapes and types in signatures are checked while they
+run, which takes a fifth longer; ``.ci/run`` does so.
+"""
 
 import inspect
 import os
@@ -18,7 +22,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch: each of two processes has a core
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
-install_import_hook("lightning_ddpm", "conftest.checked")
+if "CHECK_SHAPES" in os.environ:
+    install_import_hook("lightning_ddpm", "conftest.checked")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -44,8 +49,8 @@ def concrete_classes(package: ModuleType, base: type) -> list[type]:
     ]
 
 
-LONGEST = ("test_conditional", "test_inversion", "test_resume", "test_faults", "test_fuzz")
-LONGEST += ("test_nodes", "test_ddp", "test_browser")
+LONGEST = ("test_conditional", "test_readme", "test_notebooks", "test_resume", "test_faults")
+LONGEST += ("test_fuzz", "test_nodes", "test_ddp", "test_browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

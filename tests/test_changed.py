@@ -157,6 +157,15 @@ def test_two_processes_go_on_where_one_was(number: int, cut: int, cuts, pair: Pa
     check([cuts[cut][0]], notes(pair, f"to{number}"), 3)
 
 
+def test_two_processes_go_on_within_an_accumulation(pair: Path) -> None:
+    paths = vars(notes(pair, "within")[0])
+    whole, resumed = (
+        torch.load(path, weights_only=True)["current_model_state"] for path in paths.values()
+    )
+    for name, weight in whole.items():
+        torch.testing.assert_close(resumed[name], weight, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("stop", [7, 10])
 def test_one_process_goes_on_where_two_were(stop: int, pair: Path, tmp_path: Path) -> None:
     before = notes(pair, f"from{stop}")

@@ -27,9 +27,9 @@ def test_digits() -> MNISTDataModule:
 
 @pytest.fixture(scope="module")
 def checkpoint(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fifth of the recipe's training."""
+    """A seventh of the recipe's training."""
     folder = tmp_path_factory.mktemp("conditional")
-    options = ("--max_steps", 1000, "--limit_val_batches", 4, "--steps", 100)
+    options = ("--max_steps", 700, "--limit_val_batches", 4, "--steps", 100)
     train_py_in(folder, "--config", "conditional", "--source", "mnist", *options)
     return next(folder.rglob("best.ckpt"))
 

@@ -1,6 +1,6 @@
 """Whatever the input is, a command ends in success or in one line, and leaves nothing half-written.
 
-Each test has a few cases by default, and thousands with ``pytest -m thorough``.
+Each test has a few cases with ``pytest -m long``, and a thousand with ``pytest -m thorough``.
 """
 
 import copy
@@ -30,7 +30,7 @@ from lightning_ddpm.data import DataError, mnist
 from lightning_ddpm.data.mnist import FILES
 from lightning_ddpm.judge.files import read_samples
 
-FEW = 12  # cases of an ordinary run
+FEW = 12  # cases of a long run
 SMALL = ("--network=MLP", "--model.network.init_args.hidden=4", "--steps=3")
 BRIEF = ("--source=packaged", "--accelerator=cpu", "--enable_progress_bar=false")
 UNBOUNDED = {  # these may wait, fetch or start what is outside of this process
@@ -67,8 +67,9 @@ def cases(thorough: int) -> Callable:
     """Run a test with ``FEW`` cases, always the same, and with ``thorough`` new ones."""
 
     def decorate(test: Callable) -> Callable:
+        few = pytest.param(FEW, marks=pytest.mark.long)
         many = pytest.param(thorough, marks=pytest.mark.thorough)
-        return pytest.mark.parametrize("number", [FEW, many])(test)
+        return pytest.mark.parametrize("number", [few, many])(test)
 
     return decorate
 

@@ -9,7 +9,7 @@ from inversion import check_reconstruction, inverted
 from lightning_ddpm import load_model
 
 pytestmark = [
-    pytest.mark.long,
+    pytest.mark.thorough,
     pytest.mark.skipif(FULL_MNIST is None, reason="LIGHTNING_DDPM_DATA does not name full MNIST"),
 ]
 

@@ -44,6 +44,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my.py").write_text(PYTHON["my.py"])
     write_images(tmp_path / "my_images", (16, 16))
@@ -77,6 +78,7 @@ def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert {path.name for path in tmp_path.iterdir()} > {"samples", "weights.safetensors"}
 
 
+@pytest.mark.long
 def test_python_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(exported)
     names: dict = {}

@@ -98,11 +98,12 @@ def kill(root: Path, number: signal.Signals, delay: float, *options: object) -> 
 
 @pytest.mark.long
 def test_killed_runs_go_on_exactly(tmp_path: Path) -> None:
-    chance, done = random.Random(0), 0
+    chance, done, network = random.Random(0), 0, ("--network", "toys.Dropping")
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
-        done += kill(tmp_path, number, chance.uniform(0, 0.5))
+        done += kill(tmp_path, number, chance.uniform(0, 0.5), *network)
     assert done > 0
-    assert differences(finish(tmp_path), uncut_here("--max_epochs", 4)) == []
+    expected = uncut_here("--max_epochs", 4, *network)
+    assert differences(finish(tmp_path, *network), expected) == []
 
 
 WORKERS, STEPS = ("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 180)

@@ -1,4 +1,4 @@
-"""Lightning's own ways: one Trainer for all, other loggers, optimizers, threads and intervals."""
+"""Lightning's own ways: one Trainer for all, other loggers, threads and intervals."""
 
 import signal
 import threading
@@ -8,87 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fits import SHAPE, FewImages, tiny_model, trainer, weights_of
-from lightning.pytorch.callbacks import Callback, LearningRateFinder, ModelCheckpoint
+from fits import FewImages, tiny_model, trainer, weights_of
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from runs import flat
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import built_by, call
-from torch import nn
 
-from lightning_ddpm import Diffusion, DiffusionLightningModule
+from lightning_ddpm import DiffusionLightningModule
 from lightning_ddpm.media.images import to_uint8
-from lightning_ddpm.networks import MLP, Network
-from lightning_ddpm.samplers import Ancestral
 from lightning_ddpm.training import EMA, BestCheckpoint, LastCheckpoint, SampleWriter
-from lightning_ddpm.training.decay import LinearDecay
 from lightning_ddpm.training.evaluation import SampleEvaluation
-
-
-class Dropping(Network):
-    """A network with dropout and with statistics."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Conv2d(8, 1, 1)
-        )
-
-    def forward(self, x_t, t, condition=None) -> torch.Tensor:
-        return self.layers(x_t)
-
-
-def dropping(**options: Any) -> DiffusionLightningModule:
-    model = Diffusion(Dropping(), sampler=Ancestral(1), shape=SHAPE)
-    return DiffusionLightningModule(model, **{"lr": 0.01, "warmup_steps": 1, **options})
 
 
 def callbacks() -> list[Callback]:
     return [EMA(0.8), LastCheckpoint(0), BestCheckpoint(monitor="val/loss", filename="best")]
-
-
-class Stop(Callback):
-    """Ends the run after so many batches."""
-
-    def __init__(self, batches: int) -> None:
-        self.batches = batches
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        trainer.should_stop = trainer.global_step == self.batches
-
-
-@pytest.mark.parametrize("batches", [4, 10, 17])
-def test_a_run_with_dropout_goes_on_to_the_same_end(batches: int, tmp_path: Path) -> None:
-    def fit(folder: str, path: Path | None = None, *more: Callback) -> Path:
-        torch.manual_seed(0)
-        saver = LastCheckpoint(0)
-        run = trainer(tmp_path / folder, max_epochs=2, callbacks=[EMA(), saver, *more])
-        torch.rand(3 if path else 5)  # torch's own generator is elsewhere
-        run.fit(dropping(), FewImages(), ckpt_path=path, weights_only=True)
-        assert torch.initial_seed() == 0
-        assert saver.path is not None
-        return saver.path
-
-    whole, cut = fit("whole"), fit("cut", None, Stop(batches))
-    assert torch.load(cut, weights_only=True)["global_step"] == batches
-    ends = [torch.load(path, weights_only=True) for path in (whole, fit("on", cut))]
-    names = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers")
-    assert len({str(flat({n: end[n] for n in names})) for end in ends}) == 1
-
-
-def test_dropout_has_masks_of_its_own_in_each_batch(tmp_path: Path) -> None:
-    class Masks(nn.Dropout):
-        seen: list[torch.Tensor] = []  # noqa: RUF012
-
-        def forward(self, input):
-            mask = super().forward(torch.ones_like(input))
-            self.seen += [mask] if self.training else []
-            return input * mask
-
-    module = dropping()
-    module.model.network.layers[2] = Masks()
-    trainer(tmp_path, max_steps=4, limit_val_batches=0).fit(module, FewImages())
-    assert len(Masks.seen) == len({mask.numpy().tobytes() for mask in Masks.seen}) == 4
 
 
 def losses(run: Any, module: Any, path: Any = None) -> tuple[float, float]:
@@ -148,14 +81,6 @@ def test_the_best_is_that_of_another_callback_or_the_last(tmp_path: Path) -> Non
     assert tested["test/loss"] > 0
 
 
-def test_a_model_that_was_loaded_for_use_is_trained_with_its_dropout(tmp_path: Path) -> None:
-    module = dropping()
-    module.model.eval()
-    trainer(tmp_path, max_steps=3, limit_val_batches=0).fit(module, FewImages())
-    assert module.model.network.layers[2].training
-    assert module.model.network.layers[1].num_batches_tracked == 3
-
-
 def test_without_the_average_a_run_goes_on_from_the_weights_in_training(tmp_path: Path) -> None:
     last = LastCheckpoint()
     averaged = trainer(tmp_path, max_epochs=1, callbacks=[EMA(0.9), last])
@@ -201,54 +126,6 @@ def test_every_third_epoch_where_every_second_is_validated(tmp_path: Path) -> No
     assert sorted(steps) == evaluated
 
 
-class Own(DiffusionLightningModule):
-    """Trains two parts at two rates, with an optimizer of its own."""
-
-    def configure_optimizers(self) -> Any:
-        first, *rest = self.model.network.parameters()
-        return torch.optim.SGD([{"params": [first], "lr": 0.1}, {"params": rest, "lr": 0.2}])
-
-
-def test_an_optimizer_of_one_s_own_keeps_its_rates(tmp_path: Path) -> None:
-    module = Own(Diffusion(MLP(shape=SHAPE, hidden=8), sampler=Ancestral(1), shape=SHAPE))
-    rates, last = [], LastCheckpoint()
-    module.on_train_batch_start = lambda *_: rates.append(
-        [group["lr"] for group in module.optimizers().param_groups]
-    )
-    run = trainer(tmp_path, max_epochs=1, callbacks=[EMA(), last])
-    run.fit(module, FewImages())
-    run = trainer(tmp_path, max_epochs=2, callbacks=[EMA(), last])
-    run.fit(module, FewImages(), ckpt_path=last.path, weights_only=True)
-    assert rates == [[0.1, 0.2]] * 20
-
-
-def test_groups_with_rates_of_their_own_fall_together(tmp_path: Path) -> None:
-    weights = [nn.Parameter(torch.ones(1)) for _ in range(2)]
-    optimizer = torch.optim.SGD(
-        [{"params": [w], "lr": lr} for w, lr in zip(weights, (1, 3), strict=True)]
-    )
-    done = iter(range(1, 5))
-    decay = LinearDecay(optimizer, 1.0, 1, lambda: {"steps": (next(done), 4)})
-    found = [[group["lr"] for group in optimizer.param_groups]]
-    for _ in range(4):
-        optimizer.step()
-        decay.step()
-        found.append([group["lr"] for group in optimizer.param_groups])
-    expected = [[1 - i / 4, 3 - 3 * i / 4] for i in range(5)]
-    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected))
-
-
-def test_the_search_for_a_learning_rate_begins_where_it_is_told(tmp_path: Path) -> None:
-    module, rates = tiny_model(lr=0.5, warmup_steps=1), []
-    module.on_train_batch_start = lambda *_: rates.append(module.optimizers().param_groups[0]["lr"])
-    finder = LearningRateFinder(min_lr=1e-5, max_lr=1e-1, num_training_steps=40)
-    options = {"max_epochs": 1, "callbacks": [finder], "limit_val_batches": 0}
-    trainer(tmp_path, enable_checkpointing=False, **options).fit(module, FewImages(1))
-    assert rates[0] == 1e-5
-    assert 1e-5 < module.lr < 1e-1
-    assert rates[-100:] == pytest.approx([module.lr * (1 - i / 100) for i in range(100)])
-
-
 def test_a_fit_outside_the_main_thread(tmp_path: Path) -> None:
     last = LastCheckpoint()
     run = trainer(tmp_path, max_epochs=1, callbacks=[EMA(), last])
@@ -266,23 +143,3 @@ def test_a_signal_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as exit_:
         last.on_signal(signal.SIGINT, None)
     assert exit_.value.code == 130
-
-
-def test_what_overfits_sees_the_same_images_after_a_stop(tmp_path: Path) -> None:
-    class Seen(Stop):
-        def __init__(self, batches: int = 0) -> None:
-            super().__init__(batches)
-            self.index: list[list[int]] = []
-
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-            self.index.append(batch["index"].tolist())
-
-    last, cut, rest = LastCheckpoint(0), Seen(7), Seen()
-    options = {"overfit_batches": 4, "max_epochs": 3}
-    run = trainer(tmp_path, callbacks=[cut, last], **options)
-    run.fit(tiny_model(), FewImages())
-    run = trainer(tmp_path / "on", callbacks=[rest], **options)
-    run.fit(tiny_model(), FewImages(), ckpt_path=last.path, weights_only=True)
-    assert len(cut.index) == 7
-    first = torch.arange(40).view(4, 10).tolist()
-    assert cut.index + rest.index == first * 3

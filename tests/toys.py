@@ -65,6 +65,22 @@ class Pointwise(Network):
         return self.layer(x_t[..., None])[..., 0]
 
 
+class Dropping(Network):
+    """A network with dropout and with statistics."""
+
+    def __init__(self, hidden: int = 8) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(1, hidden, 3, padding=1),
+            torch.nn.BatchNorm2d(hidden),
+            torch.nn.Dropout(0.5),
+            torch.nn.Conv2d(hidden, 1, 1),
+        )
+
+    def forward(self, x_t, t, condition=None) -> torch.Tensor:
+        return self.layers(x_t)
+
+
 class Waves(Medium):
     """Series (b, length) of some unit, as x0 (b, 1, length) around zero."""
 

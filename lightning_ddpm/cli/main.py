@@ -40,6 +40,12 @@ class CLI(LightningCLI):
         self.saved = saved
         super().__init__(**options)
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The subcommand that is asked for, as each takes time to set up, or else all of them."""
+        every = LightningCLI.subcommands()
+        return {name: every[name] for name in sys.argv[1:2] if name in every} or every
+
     @property
     def options(self) -> Any:
         """The configuration of the subcommand."""
@@ -161,7 +167,7 @@ def train(arguments: list[str]) -> None:
         save_config_kwargs={"save_to_log_dir": False},
         seed_everything_default=0,
         parser_kwargs={"allow_abbrev": False, "epilog": f"Besides: {', '.join(TOOLS)}."}
-        | {name: dict(options) for name in SUBCOMMANDS},
+        | {name: dict(options) for name in CLI.subcommands()},
         parser_class=Parser,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -90,9 +91,15 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the gradients that wait for a step: the best weights may be found meanwhile."""
-        if trainer.world_size == 1 and is_accumulating(trainer):
-            checkpoint["gradients"] = [p.grad for p in pl_module.parameters()]
+        """Keep the gradients that wait for a step: the best weights may be found meanwhile.
+
+        Of several processes their mean is kept, which is what the step would make of them.
+        """
+        if is_accumulating(trainer):
+            mean = partial(trainer.strategy.reduce, reduce_op="mean")
+            kept = (parameter.grad for parameter in pl_module.parameters())
+            # A copy, as each process goes on with its own.
+            checkpoint["gradients"] = [g if g is None else mean(g.clone()) for g in kept]
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
