@@ -8,7 +8,7 @@ from statistics import NormalDist
 import pytest
 import torch
 from conftest import SOURCE
-from test_data import write_idx_files
+from test_mnist_files import write_idx_files
 from tiny import call, error_of
 
 from lightning_ddpm import Diffusion

@@ -3,34 +3,27 @@
 Each test has a few cases with ``pytest -m long``, and a thousand with ``pytest -m thorough``.
 """
 
-import copy
 import os
-import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import cache
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from fuzzing import HOW, JUNK, TREES, call, cases, changed, damaged, paths_in, run
 from hypothesis import strategies as st
-from test_data import write_idx_files
+from test_mnist_files import write_idx_files
 
 from lightning_ddpm import MNISTDataModule
-from lightning_ddpm.cli import main
 from lightning_ddpm.cli.flags import short_flags
 from lightning_ddpm.data import DataError, mnist
 from lightning_ddpm.data.mnist import FILES
 from lightning_ddpm.judge.files import read_samples
 
-FEW = 12  # cases of a long run
 SMALL = ("--network=MLP", "--model.network.init_args.hidden=4", "--steps=3")
 BRIEF = ("--source=packaged", "--accelerator=cpu", "--enable_progress_bar=false")
 UNBOUNDED = {  # these may wait, fetch or start what is outside of this process
@@ -42,68 +35,6 @@ FLAGS = [
     *("--ckpt_path", "--ema.decay", "--best_checkpoint.monitor", "--model.network.init_args"),
     *("--last_checkpoint.every_n_seconds", "--evaluation.every_n_epochs", "--model.bogus"),
 ]
-JUNK = st.one_of(
-    st.sampled_from(
-        ["", "null", "true", "[]", "{}", "[1,", "{a: 1}", '"', "@", "- x", "=", "ü", ","]
-    ),
-    st.sampled_from(
-        ["1e400", "-1e400", ".nan", "nan", "inf", "0x10", "1_0", "!!python/name:os.system"]
-    ),
-    st.sampled_from([-7, -1, 0, 1, 2, 3, 10, 100, 1000]).map(str),
-    st.floats().map(str),
-    st.text("abcXYZ019 .,:;-_+%$#&*?!'\"[]{}()\n\t\0é", max_size=12),
-    st.lists(st.integers(-2, 30), max_size=4).map(str),
-)
-TREES = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 1000) | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
-
-
-def cases(thorough: int) -> Callable:
-    """Run a test with ``FEW`` cases, always the same, and with ``thorough`` new ones."""
-
-    def decorate(test: Callable) -> Callable:
-        few = pytest.param(FEW, marks=pytest.mark.long)
-        many = pytest.param(thorough, marks=pytest.mark.thorough)
-        return pytest.mark.parametrize("number", [few, many])(test)
-
-    return decorate
-
-
-def run(number: int, test: Callable, **strategies: st.SearchStrategy) -> None:
-    """Run ``test`` with ``number`` cases that are drawn from ``strategies``."""
-    new = number > FEW
-    options = {"phases": [Phase.generate], "suppress_health_check": list(HealthCheck)}
-    options |= {"max_examples": number, "deadline": None, "database": None, "derandomize": not new}
-    settings(**options)(given(**strategies)(test))()
-    print(f"{number} cases: no traceback, nothing half-written")
-
-
-def call(arguments: list[str], folder: Path) -> bool:
-    """Run the command in ``folder``; whether it succeeded. It must end as a command should."""
-    error = StringIO()
-    argv = patch.object(sys, "argv", ["train.py", *arguments])
-    with chdir(folder), redirect_stdout(StringIO()), redirect_stderr(error), argv:
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-    lines = [line for line in error.getvalue().splitlines() if line.startswith("error: ")]
-    if isinstance(code, str):  # which Python would print, and exit with 1
-        lines.append(code)
-    if code not in (None, 0):
-        assert len(lines) == 1, (code, lines, error.getvalue()[-1000:])
-        assert lines[0].startswith("error: ")
-        assert "\n" not in lines[0]
-    assert not [path for path in folder.rglob("*") if path.suffix == ".tmp"]
-    for path in folder.rglob("samples.npz"):
-        np.load(path)["images"]
-    return code in (None, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -159,30 +90,6 @@ RECIPE = {
 }
 
 
-def paths_in(tree: Any) -> list[tuple]:
-    """The keys that lead to each part of nested dictionaries."""
-    if not isinstance(tree, dict):
-        return []
-    return [path for k, v in tree.items() for path in [(k,), *((k, *rest) for rest in paths_in(v))]]
-
-
-def changed(tree: dict, path: tuple, how: str, junk: Any) -> dict:
-    """A copy of nested dictionaries, in which one part is deleted, replaced or added to."""
-    tree = copy.deepcopy(tree)
-    *parents, last = path
-    inner = tree
-    for key in parents:
-        inner = inner[key]
-    if how == "delete":
-        del inner[last]
-    else:
-        inner[last if how == "replace" else str(junk)[:8]] = junk
-    return tree
-
-
-HOW = st.sampled_from(["delete", "replace", "add"])
-
-
 @cases(thorough=1000)
 def test_recipes(number: int) -> None:
     mutants = st.builds(changed, st.just(RECIPE), st.sampled_from(paths_in(RECIPE)), HOW, TREES)
@@ -196,18 +103,6 @@ def test_recipes(number: int) -> None:
             call(["fit", *SMALL, *arguments], Path(name))
 
     run(number, test, content=texts | texts | noise)
-
-
-def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """Cut off, overwritten at some place, or something else."""
-    place = st.integers(0, len(content) - 1)
-    cut = place.map(lambda n: content[:n])
-    overwritten = st.builds(
-        lambda n, piece: content[:n] + piece + content[n + len(piece) :],
-        place,
-        st.binary(min_size=1, max_size=9),
-    )
-    return cut | overwritten | overwritten | st.binary(max_size=99)
 
 
 @cases(thorough=1000)

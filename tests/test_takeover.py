@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_data import write_idx_files
+from test_mnist_files import write_idx_files
 from tiny import TINY, built_by, call, error_of, last_of
 
 from lightning_ddpm.checkpoints import read_saved
