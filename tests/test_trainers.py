@@ -55,7 +55,7 @@ def test_the_command_line_measures_and_samples_as_python_does(
     monkeypatch.chdir(tmp_path)
     path, few = run["checkpoint"], {"limit_val_batches": 3, "limit_test_batches": 1}
     words = ("--ckpt_path", path, "--limit_val_batches", 3, "--limit_test_batches", 1)
-    words += ("--accelerator", "cpu", "--evaluation.num_samples", 6)
+    words += ("--accelerator", "cpu", "--source", "packaged", "--evaluation.num_samples", 6)
     module = DiffusionLightningModule.load_from_checkpoint(path, weights_only=True)
     for name in ("validate", "test"):
         cli = built_by(name, *(words[:-2] if name == "validate" else words))

@@ -70,6 +70,7 @@ class Dropping(Network):
 
     def __init__(self, hidden: int = 8) -> None:
         super().__init__()
+        self.hidden = hidden
         self.layers = torch.nn.Sequential(
             torch.nn.Conv2d(1, hidden, 3, padding=1),
             torch.nn.BatchNorm2d(hidden),
