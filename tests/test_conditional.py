@@ -31,7 +31,7 @@ def checkpoint(train_py_in, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("conditional")
     options = ("--max_steps", 700, "--limit_val_batches", 4, "--steps", 100)
     train_py_in(folder, "--config", "conditional", "--source", "mnist", *options)
-    return next(folder.rglob("best.ckpt"))
+    return next(folder.rglob("last.ckpt"))
 
 
 def test_nineteen_in_twenty_digits_are_read_as_their_label(
