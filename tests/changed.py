@@ -12,6 +12,7 @@ from lightning import seed_everything
 from lightning.pytorch.callbacks import Callback
 
 from lightning_ddpm.training import EMA, LastCheckpoint
+from lightning_ddpm.training.resume import mean_gradients
 
 LR, IMAGES = 0.01, 100
 
@@ -60,14 +61,21 @@ def fit(
 
 
 class SaveWithin(Callback):
-    """Saves after the fourth batch, where the gradients of one batch wait for two more."""
+    """Saves after the fourth batch of five, whose gradients wait for those of the last.
+
+    It also notes the mean of a gradient that the second process alone has, and of none.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.mean: list[torch.Tensor | None] = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if (trainer.current_epoch, batch_idx) == (0, 3):
             trainer.save_checkpoint(self.path)
+            layer = torch.nn.Linear(1, 1)
+            layer.weight.grad = torch.ones(1, 1) if trainer.global_rank == 1 else None
+            self.mean = mean_gradients(trainer, layer)
 
 
 def two_processes(folder: Path, saved: list[Path]) -> None:
@@ -80,9 +88,11 @@ def two_processes(folder: Path, saved: list[Path]) -> None:
         torch.save(vars(notes), folder / f"to{i}-{rank()}.pt")
     within: dict[str, Any] = {"devices": 2, "strategy": "ddp", "accumulate_grad_batches": 3}
     path = folder / "within.ckpt"
-    _, whole = fit(folder / "whole", callbacks=(SaveWithin(path),), **within)
+    saves = SaveWithin(path)
+    _, whole = fit(folder / "whole", callbacks=(saves,), **within)
     _, resumed = fit(folder / "resumed", path, **within)
-    torch.save({"whole": str(whole), "resumed": str(resumed)}, folder / f"within-{rank()}.pt")
+    seen = {"whole": str(whole), "resumed": str(resumed), "mean": saves.mean}
+    torch.save(seen, folder / f"within-{rank()}.pt")
 
 
 def rank() -> int:

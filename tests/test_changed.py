@@ -131,6 +131,12 @@ def test_the_time_ends_a_run_before_its_epochs_do(
     assert longer.rates == pytest.approx([LR * (1 - i / 12) for i in (10, 11)])
 
 
+def test_what_overfits_sees_the_same_images_after_a_stop(tmp_path: Path) -> None:
+    before, path = fit(tmp_path / "before", stop=7, overfit_batches=4)
+    after, _ = fit(tmp_path / "after", path, overfit_batches=4)
+    assert before.index + after.index == torch.arange(40).view(4, 10).tolist() * 3
+
+
 def test_without_an_end_the_rate_stays(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="nothing tells when the run ends"):
         after, _ = fit(tmp_path, stop=15, max_epochs=-1)
@@ -158,12 +164,14 @@ def test_two_processes_go_on_where_one_was(number: int, cut: int, cuts, pair: Pa
 
 
 def test_two_processes_go_on_within_an_accumulation(pair: Path) -> None:
-    paths = vars(notes(pair, "within")[0])
+    both = notes(pair, "within")
     whole, resumed = (
-        torch.load(path, weights_only=True)["current_model_state"] for path in paths.values()
+        torch.load(path, weights_only=True)["current_model_state"]
+        for path in (both[0].whole, both[0].resumed)
     )
     for name, weight in whole.items():
         torch.testing.assert_close(resumed[name], weight, rtol=1e-5, atol=1e-7)
+    assert all(note.mean == [0.5, None] for note in both)  # of one of two, and of none
 
 
 @pytest.mark.parametrize("stop", [7, 10])

@@ -25,8 +25,6 @@ from lightning_ddpm.schedule import CosineSchedule
 from lightning_ddpm.shapes import expand_like
 
 BATCH = few_images(60).__getitems__(list(range(60)))
-
-
 """Random images, labels and indices."""
 
 

@@ -1,11 +1,11 @@
-"""Where a run goes on after a stop: the masks of dropout, and the images that it overfits."""
+"""Dropout in training: its masks are new in each batch, and the same after a stop."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fits import SHAPE, FewImages, tiny_model, trainer
+from fits import SHAPE, FewImages, trainer
 from lightning.pytorch.callbacks import Callback
 from runs import flat
 from torch import nn
@@ -71,23 +71,3 @@ def test_a_model_that_was_loaded_for_use_is_trained_with_its_dropout(tmp_path: P
     trainer(tmp_path, max_steps=3, limit_val_batches=0).fit(module, FewImages())
     assert module.model.network.layers[2].training
     assert module.model.network.layers[1].num_batches_tracked == 3
-
-
-def test_what_overfits_sees_the_same_images_after_a_stop(tmp_path: Path) -> None:
-    class Seen(Stop):
-        def __init__(self, batches: int = 0) -> None:
-            super().__init__(batches)
-            self.index: list[list[int]] = []
-
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-            self.index.append(batch["index"].tolist())
-
-    last, cut, rest = LastCheckpoint(0), Seen(7), Seen()
-    options = {"overfit_batches": 4, "max_epochs": 3}
-    run = trainer(tmp_path, callbacks=[cut, last], **options)
-    run.fit(tiny_model(), FewImages())
-    run = trainer(tmp_path / "on", callbacks=[rest], **options)
-    run.fit(tiny_model(), FewImages(), ckpt_path=last.path, weights_only=True)
-    assert len(cut.index) == 7
-    first = torch.arange(40).view(4, 10).tolist()
-    assert cut.index + rest.index == first * 3

@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -16,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_ddpm.files import replacing
 from lightning_ddpm.training.curves import tensorboard
@@ -91,15 +90,9 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the gradients that wait for a step: the best weights may be found meanwhile.
-
-        Of several processes their mean is kept, which is what the step would make of them.
-        """
+        """Keep the gradients that wait for a step: the best weights may be found meanwhile."""
         if is_accumulating(trainer):
-            mean = partial(trainer.strategy.reduce, reduce_op="mean")
-            kept = (parameter.grad for parameter in pl_module.parameters())
-            # A copy, as each process goes on with its own.
-            checkpoint["gradients"] = [g if g is None else mean(g.clone()) for g in kept]
+            checkpoint["gradients"] = mean_gradients(trainer, pl_module)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -154,3 +147,21 @@ class LastCheckpoint(Checkpoint):
                 )
             # Lightning kills a process whose children exit with anything but 0.
             raise SystemExit(128 + asked if trainer.is_global_zero else 0)
+
+
+@torch.no_grad()
+def mean_gradients(trainer: Trainer, module: nn.Module) -> list[Tensor | None]:
+    """The gradients that wait for a step, as it would take them: their mean over all processes.
+
+    A part that only some of the processes have used has no gradient on the others.
+    """
+    device, reduce = trainer.strategy.root_device, trainer.strategy.reduce
+    parameters = list(module.parameters())
+    used = torch.tensor([int(p.grad is not None) for p in parameters], device=device)
+    used = reduce(used, reduce_op="max").tolist()
+    gradients: list[Tensor | None] = []
+    for parameter, anywhere in zip(parameters, used, strict=True):
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        mine = gradient.to(device, copy=True)  # each process goes on with its own
+        gradients.append(reduce(mine, reduce_op="mean") if anywhere else None)
+    return gradients
