@@ -1,20 +1,17 @@
 """Random words, trees, damage and changes, and a command that must end as commands should."""
 
 import copy
-import sys
 from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-
-from lightning_ddpm.cli import main
 
 FEW = 12  # cases of a long run
 JUNK = st.one_of(
@@ -61,10 +58,9 @@ def run(number: int, test: Callable, **strategies: st.SearchStrategy) -> None:
 def call(arguments: list[str], folder: Path) -> bool:
     """Run the command in ``folder``; whether it succeeded. It must end as a command should."""
     error = StringIO()
-    argv = patch.object(sys, "argv", ["train.py", *arguments])
-    with chdir(folder), redirect_stdout(StringIO()), redirect_stderr(error), argv:
+    with chdir(folder), redirect_stdout(StringIO()), redirect_stderr(error):
         try:
-            main()
+            tiny.call(*arguments)
             code = 0
         except SystemExit as exit_:
             code = exit_.code

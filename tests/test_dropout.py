@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from changed import Fit
 from fits import SHAPE, FewImages, trainer
 from lightning.pytorch.callbacks import Callback
 from runs import flat
@@ -21,16 +22,6 @@ def dropping(**options: Any) -> DiffusionLightningModule:
     return DiffusionLightningModule(model, **{"lr": 0.01, "warmup_steps": 1, **options})
 
 
-class Stop(Callback):
-    """Ends the run after so many batches."""
-
-    def __init__(self, batches: int) -> None:
-        self.batches = batches
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        trainer.should_stop = trainer.global_step == self.batches
-
-
 @pytest.mark.parametrize("batches", [4, 10, 17])
 def test_a_run_with_dropout_goes_on_to_the_same_end(batches: int, tmp_path: Path) -> None:
     def fit(folder: str, path: Path | None = None, *more: Callback) -> Path:
@@ -43,7 +34,7 @@ def test_a_run_with_dropout_goes_on_to_the_same_end(batches: int, tmp_path: Path
         assert saver.path is not None
         return saver.path
 
-    whole, cut = fit("whole"), fit("cut", None, Stop(batches))
+    whole, cut = fit("whole"), fit("cut", None, Fit(batches))
     assert torch.load(cut, weights_only=True)["global_step"] == batches
     ends = [torch.load(path, weights_only=True) for path in (whole, fit("on", cut))]
     names = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers")

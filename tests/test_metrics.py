@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_ddpm.judge import (
-    Manifold,
-)
+from lightning_ddpm.judge import Manifold
 from lightning_ddpm.judge.digits import frechet_distance, kernel_distance
 
 

@@ -10,9 +10,7 @@ from gaussian import ideal_denoiser, probability_flow
 
 from lightning_ddpm.noise import Noise, SampleNoise
 from lightning_ddpm.samplers import DDIM, DPMSolver, Heun, Sampler
-from lightning_ddpm.schedule import (
-    LinearSchedule,
-)
+from lightning_ddpm.schedule import LinearSchedule
 
 ORDERS = {DDIM: 1, DPMSolver: 2, Heun: 2}
 
