@@ -5,6 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_ddpm.condition import condition_in_batch
+from lightning_ddpm.shapes import Condition, Samples
+
 Batch = Any  # what a loader of one's own gives is looked at, not believed
 """A dict of ``x0`` (b, ...), raw as the medium has it, and the ``condition`` (b, ...), if any; or a
 pair of both, as torchvision's data sets give images and labels. ``index`` (b), each sample's place
@@ -49,3 +52,17 @@ def raw_and_condition(batch: Any) -> tuple[Tensor, Tensor | None]:
         "a batch must be a dict of tensors x0 and, if any, condition and index, or a pair of x0 "
         f"and condition, as of images and labels; got a {type(batch).__name__} {found}".rstrip()
     )
+
+
+def clean(model: Any, batch: Any) -> tuple[Samples, Condition | None]:
+    """The clean samples (b, c, *spatial) of a batch, and what a ``Diffusion`` is told of each.
+
+    Raises:
+        ValueError: if the batch has another form, or its data are not the model's.
+    """
+    raw, condition = raw_and_condition(batch)
+    x0 = model.medium.encode(raw)
+    if tuple(x0.shape[1:]) != model.shape:
+        found = tuple(x0.shape[1:])
+        raise ValueError(f"shape {model.shape} of the model is not that of the data, {found}")
+    return x0, condition_in_batch(model.network, condition, len(x0))

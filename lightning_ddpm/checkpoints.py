@@ -85,13 +85,15 @@ def load_weights(model: Diffusion, saved: Saved) -> None:
 def check_trained(model: Diffusion, saved: Saved) -> None:
     """Raise ValueError if the weights were trained as something else: they would mean nothing."""
     now, before = config_of(model)["init_args"], saved.recipe["model"]
-    for part in ("network", "target", "schedule", "medium"):
+    for part in ("network", "target", "schedule", "medium", "observation"):
         if part in before and not same_part(now[part], before[part]):
             raise ValueError(f"--{part}: the weights were trained with {before.get(part)}")
 
 
-def same_part(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+def same_part(now: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> bool:
     """Whether two recipes make the same part, where None may stand for what a model fills in."""
+    if now is None or before is None:
+        return now is before
     pairs = [(now["init_args"].get(name), value) for name, value in before["init_args"].items()]
     same = all(json.dumps(a) == json.dumps(b) for a, b in pairs if None not in (a, b))
     return same and now["class_path"] == before["class_path"]

@@ -38,8 +38,8 @@ def denoising_errors(
         epsilon = noise.like(x0)
         x_t = model.schedule.add_noise(x0, epsilon, t)
         for i, label in enumerate(labels):
-            given = torch.full_like(t, label) if model.network.conditional else None
-            output = model.network(x_t, t, given)
+            condition = torch.full_like(t, label) if model.network.conditional else None
+            output = model.denoiser(condition, guidance=1.0).predict(x_t, t)
             parts = (model.weighting, model.target, output, x0, epsilon)
             errors[:, i] += weighted_error(*parts, *model.schedule.alpha_sigma(t)).cpu() / draws
     return errors

@@ -1,5 +1,6 @@
 """From a noisy sample to the clean one: all that a sampler sees of the model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -65,6 +66,7 @@ class Denoiser:
         target: what the network predicts.
         variance: the reverse process's.
         value_range: of the data; None if they have no bounds.
+        paste: puts what is known of x0 in its place, if anything is.
     """
 
     predict: Predict
@@ -72,6 +74,7 @@ class Denoiser:
     target: Target
     variance: Variance = "small"
     value_range: tuple[float, float] | None = (-1.0, 1.0)
+    paste: Callable[[Samples], Samples] | None = None
 
     def __call__(self, x_t: Samples, t: TimeSteps) -> Prediction:
         """Predict from ``x_t`` at time steps ``t``, (b) or one for all, 0 to T - 1."""
@@ -85,6 +88,8 @@ class Denoiser:
         x0 = self.target.x0(output[:, :channels], x_t, alpha, sigma)
         if self.value_range is not None:
             x0 = x0.clamp(*self.value_range)
+        if self.paste is not None:
+            x0 = self.paste(x0)
         if self.variance == "learned":
             large = (output[:, channels:] + 1) / 2
         else:

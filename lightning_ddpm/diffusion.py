@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_ddpm.batch import Batch, raw_and_condition
-from lightning_ddpm.condition import condition_in_batch, condition_of
-from lightning_ddpm.denoiser import Denoiser, Predict, Variance
+from lightning_ddpm.batch import Batch, clean
+from lightning_ddpm.condition import condition_of
+from lightning_ddpm.denoiser import Denoiser, Variance
 from lightning_ddpm.guidance import Guided, Strong, Weak, guidance_scale
 from lightning_ddpm.likelihood import bound_term
 from lightning_ddpm.media import Images, Medium
@@ -24,6 +25,7 @@ from lightning_ddpm.objective import (
     Weighting,
     weighted_error,
 )
+from lightning_ddpm.observation import Given, Observation, observed
 from lightning_ddpm.parts import check
 from lightning_ddpm.samplers import Ancestral, Sampler
 from lightning_ddpm.samplers.parts import batch_size, in_parts
@@ -48,9 +50,10 @@ class Diffusion(nn.Module):
         time_sampler: which time steps it is trained at; ``UniformTimes()`` if not given.
         variance: of the reverse process: ``small``, ``large`` or ``learned``, see ``Variance``.
         medium: what the data are; ``Images()`` if not given.
+        observation: what may be known of samples; nothing if not given.
         shape: of a sample x0, channels first; the data's in a recipe, and MNIST's in Python.
         labels: the classes that samples show in turn; all of them if not given.
-        condition_dropout: the part of the training samples that go without their condition.
+        condition_dropout: the part of training samples without condition, or with nothing known.
         guidance: scale of guidance, away from the network without condition or, if it has none,
             from its weaker self; 1 is none. If not given, 2 where the network has either, else 1.
         guidance_interval: the time steps that are guided, from low to below high, as parts of T.
@@ -70,6 +73,7 @@ class Diffusion(nn.Module):
         time_sampler: TimeSampler | None = None,
         variance: Variance = "small",
         medium: Medium | None = None,
+        observation: Observation | None = None,
         shape: Sequence[int] | None = None,
         labels: Sequence[int] | None = None,
         condition_dropout: float = 0.1,
@@ -85,6 +89,7 @@ class Diffusion(nn.Module):
         self.time_sampler = time_sampler or UniformTimes()
         self.variance: Variance = variance
         self.medium = medium or Images()
+        self.observation = observation
         self.shape = tuple(MNIST_SHAPE if shape is None else shape)
         self.labels = labels
         self.condition_dropout = condition_dropout
@@ -107,16 +112,20 @@ class Diffusion(nn.Module):
         Raises:
             ValueError: if the batch has another form, or its data are not the model's.
         """
-        x0, condition = self.clean(batch)
+        x0, condition = clean(self, batch)
         times = self.time_sampler if self.training else UniformTimes()
         t = times.draw(self.schedule, noise).to(x0.device)
-        epsilon, extra = noise.like(x0), {}
+        epsilon, extra, given = noise.like(x0), {}, None
         if self.training and condition is not None:
             dropped = expand_like(noise.uniform() < self.condition_dropout, condition)
             condition = torch.where(dropped, self.network.unconditional(condition), condition)
         if self.training and self.network.weak_dropout > 0:
             extra = {"weak": noise.uniform() < self.network.weak_dropout}
-        return self.denoising_loss(x0, t, epsilon, condition, **extra)
+        if self.observation is not None:
+            given = self.observation.draw(x0, noise)
+        if self.training and given is not None:
+            given = given.without(noise.uniform() < self.condition_dropout)
+        return self.denoising_loss(x0, t, epsilon, condition, given, **extra)
 
     def denoising_loss(
         self,
@@ -124,16 +133,18 @@ class Diffusion(nn.Module):
         t: TimeSteps,
         noise: Samples,
         condition: Condition | None = None,
+        given: Given | None = None,
         **extra: Tensor,
     ) -> PerSample:
         """The loss (b) of each sample, noised to ``t`` (b) with ``noise`` (b, c, *spatial).
 
-        ``extra`` is what else the network is told by name: which samples (b) are ``weak``.
+        What is ``given`` costs nothing. ``extra`` is what else the network is told: ``weak`` (b).
         """
         x_t, c = self.schedule.add_noise(x0, noise, t), x0.shape[1]
-        output = self.network(x_t, t, condition, **extra)
-        alpha_sigma = self.schedule.alpha_sigma(t)
-        loss = weighted_error(self.weighting, self.target, output, x0, noise, *alpha_sigma)
+        seen = x_t if self.observation is None else self.observation.seen(x_t, given)
+        output = self.network(seen, t, condition, **extra)
+        parts = (self.weighting, self.target, output, x0, noise, *self.schedule.alpha_sigma(t))
+        loss = weighted_error(*parts, None if given is None else ~given.known)
         if self.variance == "learned":
             # Only the variance learns from the bound (Nichol and Dhariwal 2021, eq. 16).
             output = torch.cat([output[:, :c].detach(), output[:, c:]], dim=1)
@@ -143,19 +154,6 @@ class Diffusion(nn.Module):
             loss = loss + HYBRID_WEIGHT * self.schedule.T * term
         return loss
 
-    def clean(self, batch: Batch) -> tuple[Samples, Condition | None]:
-        """The clean samples (b, c, *spatial) and what the network is told of each (b, ...).
-
-        Raises:
-            ValueError: if the batch has another form, or its data are not the model's.
-        """
-        raw, condition = raw_and_condition(batch)
-        x0 = self.medium.encode(raw)
-        if tuple(x0.shape[1:]) != self.shape:
-            found = tuple(x0.shape[1:])
-            raise ValueError(f"shape {self.shape} of the model is not that of the data, {found}")
-        return x0, condition_in_batch(self.network, condition, len(x0))
-
     def condition_of(
         self, indices: Sequence[int], condition: int | Sequence[int] | Condition | None = None
     ) -> Condition | None:
@@ -164,37 +162,39 @@ class Diffusion(nn.Module):
         return condition_of(self.network, indices, asked, self.device)
 
     def denoiser(
-        self, condition: Condition | None = None, guidance: float | None = None
+        self,
+        condition: Condition | None = None,
+        guidance: float | None = None,
+        given: Given | None = None,
     ) -> Denoiser:
         """What samplers and editing see of the model: ``denoise(x_t, t)``, in float32.
 
         Args:
             condition: of each sample (b, ...); if not given, predictions are unconditional.
             guidance: scale of guidance; the model's if not given.
+            given: what is known of the samples; nothing if not given.
 
         Raises:
-            ValueError: if ``guidance`` is asked of a model that was not trained for it, or away
-                from no condition without one.
+            ValueError: if the model was not trained for ``guidance``, or to see what is ``given``,
+                or there is no condition to guide to.
         """
-        network = self.network
-        if guidance not in (None, 1) and condition is None and network.conditional:
-            raise ValueError(f"guidance {guidance} needs a condition to guide to, as labels")
-        scale = guidance_scale(network, self.guidance if guidance is None else guidance)
-        predict: Predict = Strong(network, condition)
-        if scale != 1 and (condition is not None or not network.conditional):
-            low, high = (part * self.schedule.T for part in self.guidance_interval)
-            predict = Guided(predict, Weak(network, condition), scale, (low, high))
+        scale = guidance_scale(self.network, self.guidance, guidance, condition)
+        selves = (Strong(self.network, condition), Weak(self.network, condition))
+        strong, weak = (observed(predict, self.observation, given) for predict in selves)
+        low, high = (part * self.schedule.T for part in self.guidance_interval)
+        predict = strong if scale == 1 else Guided(strong, weak, scale, (low, high))
         parts = (self.schedule, self.target, self.variance, self.medium.value_range)
-        return Denoiser(predict, *parts)
+        return Denoiser(predict, *parts, None if given is None else given.paste)
 
     @torch.no_grad()
     def sample(
         self,
-        n: int = 16,
+        n: int | None = None,
         *,
         indices: Sequence[int] | None = None,
         condition: int | Sequence[int] | Condition | None = None,
         guidance: float | None = None,
+        given: Given | None = None,
         sampler: Sampler | None = None,
         seed: int = 0,
         generator: torch.Generator | None = None,
@@ -206,11 +206,12 @@ class Diffusion(nn.Module):
         As many at once as suit the device, and fewer where its memory is too small.
 
         Args:
-            n: how many.
+            n: how many; 16 if not given, or as many as something is known of.
             indices: which ones of the seed; 0 to n - 1 if not given. Sample ``index`` of ``seed``
                 gets the same noise in any batch and on any device.
             condition: as ``condition_of`` takes it; ``labels`` in turn if not given.
             guidance: scale of guidance; the model's if not given.
+            given: what is known of each of them; nothing if not given.
             sampler: the way from noise to samples; the model's if not given.
             seed: the seed of all noise, not negative.
             generator: draws a new seed, if given.
@@ -220,20 +221,25 @@ class Diffusion(nn.Module):
 
         Raises:
             ValueError: if a condition or guidance are asked of a model that was not trained for
-                them, the sampler has more steps than the schedule, ``frames`` is below 2, or no
-                samples are asked for.
+                them, the sampler has more steps than the schedule, ``frames`` is below 2, no
+                samples are asked for, or something is known of more or fewer.
         """
+        n = n if n is not None else 16 if given is None else len(given.values)
         indices = range(n) if indices is None else indices
         if len(indices) == 0:
             raise ValueError("at least one sample must be asked for")
+        if given is not None and len(given.values) != len(indices):
+            raise ValueError(f"{len(given.values)} are known of, and {len(indices)} asked for")
         told = self.condition_of(indices, condition)
         if generator is not None:
             seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
         sampler, was_training = sampler or self.sampler, self.network.training
+        stage = 0 if self.observation is None else prod(self.shape)  # another in a cascade
 
         def generate(part: slice) -> Tensor:
-            noise = SampleNoise(seed, indices[part])
-            denoise = self.denoiser(None if told is None else told[part], guidance)
+            noise = SampleNoise(seed, indices[part], stage)
+            known = None if given is None else given[part].to(self.device)
+            denoise = self.denoiser(None if told is None else told[part], guidance, known)
             x_T = noise.draw(self.shape).to(self.device)
             return sampler.sample(denoise, x_T, noise, progress=progress, frames=frames)
 
@@ -242,9 +248,3 @@ class Diffusion(nn.Module):
             return in_parts(generate, len(indices), batch_size(self.device.type, self.shape))
         finally:
             self.network.train(was_training)
-
-    def arrays(self, x0: Samples, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Samples as raw data under their medium's name, and their ``labels``, if they have any."""
-        label = self.condition_of(indices)
-        arrays = {self.medium.name: self.medium.decode(x0).cpu()}
-        return arrays if label is None else arrays | {"labels": label.cpu()}

@@ -1,4 +1,4 @@
-"""Samples changed rather than made: inpainting, image-to-image, and interpolation.
+"""What is done with a model: inpainting, image-to-image, interpolation, and cascades.
 
 Samples are x0 (b, c, *spatial), as images in [-1, 1]; ``denoise`` is ``model.denoiser()``. Sample
 number i of the batch gets the noise of sample i of ``seed``.
@@ -11,7 +11,9 @@ import torch
 from torch.nn import functional as F
 
 from lightning_ddpm.denoiser import Denoise
+from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.noise import SampleNoise
+from lightning_ddpm.observation import LowResolution
 from lightning_ddpm.samplers import DDIM, Sampler
 from lightning_ddpm.shapes import Samples, expand_like
 
@@ -148,3 +150,32 @@ def interpolate(
     ]
     sampler, noise = DDIM(steps), SampleNoise(0, range(len(a)))
     return [sampler.sample(denoise, x_T, noise) for x_T in mixtures]
+
+
+def cascade(base: Diffusion, *larger: Diffusion, n: int = 16, seed: int = 0) -> Samples:
+    """Samples of ``base``, made larger by one model after the other (Ho et al. 2021, 2106.15282).
+
+    Args:
+        base: a model of small images.
+        larger: models of larger images, each with the ``LowResolution`` that the one before gives.
+        n: how many.
+        seed: the seed of all noise.
+
+    Raises:
+        ValueError: if a model does not make larger images of those before it.
+    """
+    shape = base.shape
+    for model in larger:
+        if not isinstance(model.observation, LowResolution):
+            raise ValueError("a cascade needs models that were trained with LowResolution")
+        c, *spatial = shape
+        made = (c, *(size * model.observation.factor for size in spatial))
+        if made != model.shape:
+            raise ValueError(f"{made} are not the images that the next model makes, {model.shape}")
+        shape = model.shape
+    x0, before = base.sample(n, seed=seed), base
+    for model in larger:
+        assert isinstance(model.observation, LowResolution)
+        small = model.medium.encode(before.medium.decode(x0))
+        x0, before = model.sample(given=model.observation.of(small), seed=seed), model
+    return x0

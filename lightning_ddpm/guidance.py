@@ -75,13 +75,22 @@ class Guided:
         return torch.cat([weaker[:, :c].lerp(output[:, :c], scale), output[:, c:]], dim=1)
 
 
-def guidance_scale(network: Network, asked: float | None) -> float:
+def guidance_scale(
+    network: Network, usual: float | None, asked: float | None, condition: Condition | None
+) -> float:
     """The scale that is asked for, or the usual one of a network that was trained for guidance.
 
+    Without a condition, a network that takes one is not guided.
+
     Raises:
-        ValueError: if it is asked of a network that was not.
+        ValueError: if it is asked of a network that was not, or away from no condition without one.
     """
+    if network.conditional and condition is None:
+        if asked not in (None, 1):
+            raise ValueError(f"guidance {asked} needs a condition to guide to, as labels")
+        return 1.0
     prepared = network.conditional or network.weak_dropout > 0
+    asked = usual if asked is None else asked
     scale = (GUIDANCE if prepared else 1.0) if asked is None else asked
     if scale != 1 and not prepared:
         raise ValueError(

@@ -72,14 +72,14 @@ class SampleNoise(Noise):
     Args:
         seed: the seed of all samples, not negative.
         indices: the index of each sample in the batch, not negative.
+        stage: of the samples' making: each has streams of its own.
     """
 
-    def __init__(self, seed: int, indices: Sequence[int]) -> None:
+    def __init__(self, seed: int, indices: Sequence[int], stage: int = 0) -> None:
         self.indices = indices
-        self.streams = [
-            np.random.Generator(np.random.Philox(key=np.array([seed, index], dtype=np.uint64)))
-            for index in indices
-        ]
+        keys = [np.array([seed, index], dtype=np.uint64) for index in indices]
+        streams = [np.random.Philox(key=key, counter=[0, 0, 0, stage]) for key in keys]
+        self.streams = [np.random.Generator(stream) for stream in streams]
 
     def draw(self, shape: Sequence[int]) -> Float[Tensor, "b ..."]:
         """The next noise of each sample, of ``shape`` (c, *spatial), in float32 on the CPU."""

@@ -9,6 +9,7 @@ from lightning_ddpm.noise import Noise
 from lightning_ddpm.schedule import NoiseSchedule
 from lightning_ddpm.shapes import (
     Factors,
+    Known,
     Output,
     PerSample,
     PerTime,
@@ -201,14 +202,18 @@ def weighted_error(
     noise: Samples,
     alpha: PerTime,
     sigma: PerTime,
+    unknown: Known | None = None,
 ) -> PerSample:
     """What the error (b) of the network's ``output`` costs.
 
     ``output`` may have more channels than ``x0``, as for a learned variance, which cost nothing.
+    Nor do values that are not ``unknown``: errors are means over all values, as if theirs were 0.
     """
     wanted = target.target(x0, noise, expand_like(alpha, x0), expand_like(sigma, x0))
-    error = squared_error(output[:, : x0.shape[1]], wanted)
-    return weighting.weight(target, alpha, sigma) * error
+    output = output[:, : x0.shape[1]]
+    if unknown is not None:
+        output, wanted = output * unknown, wanted * unknown
+    return weighting.weight(target, alpha, sigma) * squared_error(output, wanted)
 
 
 def squared_error(output: Samples, target: Samples) -> PerSample:

@@ -10,8 +10,22 @@ import torch
 from torch import nn
 
 from lightning_ddpm.networks import Network
+from lightning_ddpm.noise import SampleNoise
 from lightning_ddpm.objective import Target, UniformTimes, Weighting
+from lightning_ddpm.observation import Observation
 from lightning_ddpm.schedule import NoiseSchedule
+
+PARTS = (
+    "network",
+    "schedule",
+    "target",
+    "sampler",
+    "weighting",
+    "time_sampler",
+    "medium",
+    "observation",
+)
+"""The arguments of a ``Diffusion`` that are objects with arguments of their own."""
 
 
 def check(model: Any) -> None:
@@ -25,11 +39,15 @@ def check(model: Any) -> None:
     if not 0 <= low < high <= 1:
         raise ValueError(f"guidance_interval must rise, from 0 to at most 1, got {low}, {high}")
     model.sampler.timesteps(model.schedule)
+    if model.observation is not None:
+        model.observation.draw(torch.zeros(1, *model.shape), SampleNoise(0, [0]))
     check_target(model.target, model.schedule)
     check_weighting(model.weighting, model.target, model.schedule)
-    check_network(model.network, model.shape, learned)
+    check_network(model.network, model.shape, learned, model.observation)
     if learned and not isinstance(model.time_sampler, UniformTimes):
         raise ValueError("a learned variance is trained at all time steps: take UniformTimes")
+    if learned and model.observation is not None:
+        raise ValueError("a learned variance has no bound of what is known: take a fixed one")
     if learned and not model.medium.has_decoder:
         name = type(model.medium).__name__
         raise ValueError(f"a learned variance needs a bound, and {name} has no decoder for it")
@@ -45,19 +63,29 @@ def check_data(model: Any, raw_shape: Sequence[int], classes: int) -> None:
 
 
 @torch.no_grad()
-def check_network(network: Network, shape: Sequence[int], learned_variance: bool) -> None:
+def check_network(
+    network: Network,
+    shape: Sequence[int],
+    learned_variance: bool,
+    observation: Observation | None = None,
+) -> None:
     """Raise ValueError if ``network`` cannot predict what is needed for samples of ``shape``."""
-    channels, *spatial = shape
+    x_t, (channels, *spatial) = torch.zeros(1, *shape), shape
     expected = (1, 2 * channels if learned_variance else channels, *spatial)
     name, was_training = type(network).__name__, network.training
     network.eval()  # else a BatchNorm would learn from it
     try:
-        output = network(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.long)).shape
+        seen = x_t if observation is None else observation.seen(x_t)
+        output = network(seen, torch.zeros(1, dtype=torch.long)).shape
     except RuntimeError:
         output = None
     network.train(was_training)
     if output is None or output[2:] != expected[2:]:
-        raise ValueError(f"{name} with these arguments does not fit samples of shape {shape}")
+        more = ""
+        if observation is not None:
+            seen = observation.in_channels(channels)
+            more = f", of which {type(observation).__name__} makes {seen} channels (in_channels)"
+        raise ValueError(f"{name} with these arguments does not fit samples of shape {shape}{more}")
     if output[1] != expected[1]:
         variance = "a learned variance" if learned_variance else "a fixed variance"
         raise ValueError(

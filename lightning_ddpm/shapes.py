@@ -4,8 +4,10 @@ Axes: ``b`` samples in the batch, ``c`` channels, ``*spatial`` whatever axes the
 for a table, one for a series, two for an image, three for a video. Time steps are one for each
 sample, or one (0-d, on the CPU) for all of them; what a schedule says of them has their shape.
 ``Factors`` broadcast over the samples they belong to. A network's ``Output`` has the samples'
-channels, or twice as many with a learned variance. A ``Condition`` is whatever the network is told
-of each sample: labels (b), a prompt (b, n), an embedding (b, d).
+channels, or twice as many with a learned variance; what it has ``Seen`` may have more channels, of
+what is known. What is ``Known`` is said of each channel
+(k = c), or of all of them alike (k = 1). A ``Condition`` is whatever the network is told of each
+sample: labels (b), a prompt (b, n), an embedding (b, d).
 """
 
 import torch
@@ -16,6 +18,7 @@ MNIST_SHAPE = (1, 28, 28)
 """What a sample is like where nothing says otherwise: channels, height and width."""
 
 Samples = Float[Tensor, "b c *spatial"]
+Seen = Float[Tensor, "b c_in *spatial"]
 Output = Float[Tensor, "b c_out *spatial"]
 Scalar = Float[Tensor, ""]
 PerSample = Float[Tensor, " b"]
@@ -24,6 +27,7 @@ Factors = Scalar | Float[Tensor, "b 1 *_"]
 TimeSteps = Num[Tensor, ""] | Num[Tensor, " b"]
 Condition = Shaped[Tensor, "b ..."]
 Mask = Bool[Tensor, " b"]
+Known = Bool[Tensor, "b k *spatial"]
 
 
 def expand_like(

@@ -10,6 +10,7 @@ from gaussian import draw, each_shape
 from toys import Cold, ConstantSchedule, NegativeTarget, Pointwise, WaveData, Waves
 
 from lightning_ddpm import DiffusionLightningModule, load_model
+from lightning_ddpm.batch import clean
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.media.images import to_uint8
 from lightning_ddpm.noise import SampleNoise
@@ -70,7 +71,7 @@ def test_a_toy_medium_and_data_set_say_what_the_model_learns() -> None:
     data = WaveData()
     data.setup("fit")
     model = Diffusion(Pointwise(), ConstantSchedule(), medium=Waves(), shape=(1, 16))
-    x0, condition = model.clean(data.splits["train"].__getitems__(list(range(60))))
+    x0, condition = clean(model, data.splits["train"].__getitems__(list(range(60))))
     assert x0.shape == (60, 1, 16)
     assert x0.mean().item() == pytest.approx(0, abs=1e-6)
     assert x0.std().item() == pytest.approx(2**-0.5, rel=1e-3)

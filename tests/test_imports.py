@@ -15,7 +15,6 @@ import lightning_ddpm
 PACKAGE = Path(lightning_ddpm.__file__).parent
 CORE = {
     "shapes": set(),
-    "batch": set(),
     "files": set(),
     "noise": {"shapes"},
     "schedule": {"shapes"},
@@ -24,13 +23,15 @@ CORE = {
     "networks": {"shapes"},
     "samplers": {"shapes", "noise", "schedule", "denoiser"},
     "condition": {"shapes", "networks"},
+    "batch": {"shapes", "condition"},
     "guidance": {"shapes", "denoiser", "networks"},
+    "observation": {"shapes", "noise", "denoiser"},
     "media": {"shapes", "files"},
     "likelihood": {"shapes", "noise", "schedule", "denoiser"},
-    "parts": {"schedule", "objective", "networks"},
+    "parts": {"noise", "schedule", "objective", "networks", "observation"},
     "diffusion": {"shapes", "batch", "noise", "schedule", "objective", "denoiser", "networks"}
-    | {"samplers", "condition", "guidance", "media", "likelihood", "parts"},
-    "editing": {"shapes", "noise", "denoiser", "samplers"},
+    | {"samplers", "condition", "guidance", "observation", "media", "likelihood", "parts"},
+    "editing": {"shapes", "noise", "denoiser", "samplers", "observation", "diffusion"},
 }
 """The paper, the model, and what is done with it: torch only."""
 
@@ -43,7 +44,7 @@ ROOMS = CORE | {
     "judge": {"shapes", "files", "pictures", "media", "likelihood"},
     "data": {"files", "pictures", "judge"},
     "training": {"batch", "files", "noise", "objective", "likelihood", "media", "parts"}
-    | {"diffusion", "checkpoints", "judge", "data"},
+    | {"diffusion", "observation", "shapes", "checkpoints", "judge", "data"},
     "cli": {
         "files",
         "condition",

@@ -6,6 +6,7 @@ import pytest
 import torch
 from fits import small_model, trainer, validation_loss
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 
 from lightning_ddpm import Diffusion, DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.networks import MLP, Network, UNet
@@ -175,3 +176,22 @@ def test_training_learns(tmp_path: Path, digits: MNISTDataModule) -> None:
     assert validation_loss(module, few, tmp_path) > linear
     trainer(tmp_path, max_steps=50, limit_val_batches=0).fit(module, digits)
     assert validation_loss(module, few, tmp_path) < linear / 2
+
+
+@pytest.mark.parametrize(("batches", "left"), [(2, False), (3, True)])
+def test_only_gradients_that_wait_for_a_step_outlast_a_run(
+    batches: int, left: bool, tmp_path: Path, digits: MNISTDataModule
+) -> None:
+    # CUDA graphs would refuse to move the others to the CPU, where every run ends.
+    module = small_model()
+    limits = {"max_epochs": 1, "limit_train_batches": 10, "limit_val_batches": 0}
+
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, *args) -> None:
+            if args[-1] == batches - 1:
+                raise RuntimeError("stop")
+
+    stopping = trainer(tmp_path, accumulate_grad_batches=2, callbacks=[Stop()], **limits)
+    with pytest.raises(RuntimeError, match="stop"):
+        stopping.fit(module, digits)
+    assert any(p.grad is not None for p in module.parameters()) == left

@@ -76,6 +76,9 @@ def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 context.delenv("LIGHTNING_DDPM_DATA", raising=False)  # the packaged digits
             call_main(*words)
     assert {path.name for path in tmp_path.iterdir()} > {"samples", "weights.safetensors"}
+    names: dict = {}
+    exec(PYTHON["a cascade"], names)
+    assert names["digits"].shape == (16, 1, 28, 28)
 
 
 @pytest.mark.long

@@ -106,6 +106,7 @@ def test_killed_runs_go_on_exactly(tmp_path: Path) -> None:
     assert differences(finish(tmp_path, *network), expected) == []
 
 
+OBSERVED = ("--network", "toys.Seeing", "--observation", "Holes")
 WORKERS, STEPS = ("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 180)
 
 
@@ -116,6 +117,7 @@ WORKERS, STEPS = ("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 180)
         ("StopInValidation", STEPS, ()),
         ("StopInValidation", (), ("--val_check_interval", 25)),
         ("StopInValidation", (), ("--accumulate_grad_batches", 7)),
+        ("StopInValidation", (), OBSERVED),
         ("StopEarly", (), ()),
         ("StopEarly", (*STEPS, *WORKERS), ()),
     ],

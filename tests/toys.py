@@ -65,6 +65,22 @@ class Pointwise(Network):
         return self.layer(x_t[..., None])[..., 0]
 
 
+class Seeing(Network):
+    """Sees an image, and what is known of it."""
+
+    def __init__(self, hidden: int = 8) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(2, hidden, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(hidden, 1, 3, padding=1),
+        )
+
+    def forward(self, x_t, t, condition=None) -> torch.Tensor:
+        return self.layers(x_t)
+
+
 class Dropping(Network):
     """A network with dropout and with statistics."""
 

@@ -12,10 +12,9 @@ from lightning_ddpm.condition import as_labels
 from lightning_ddpm.configs import named, recipe_path
 from lightning_ddpm.data import MNISTDataModule
 from lightning_ddpm.diffusion import Diffusion
-from lightning_ddpm.parts import class_at
+from lightning_ddpm.parts import PARTS, class_at
 from lightning_ddpm.training import DiffusionLightningModule, SampleWriter
 
-PARTS = ("network", "schedule", "target", "sampler", "weighting", "time_sampler", "medium")
 NO_LIMIT = ["--config", "{trainer: {max_epochs: -1}}"]
 ONLY = (  # flags that all commands take and not all use
     (("--samples.",), "predict"),
@@ -39,7 +38,11 @@ def short_flags(data_class: Any = MNISTDataModule) -> dict[str, str]:
         (key, name) for key in owners for name in inspect.signature(owners[key]).parameters
     ]
     flags = {f"--{name}": f"--{key}.{name}" for key, name in parameters if name != "model"}
-    return flags | {"--seed": "--seed_everything", "--steps": "--model.sampler.init_args.steps"}
+    return flags | {
+        "--seed": "--seed_everything",
+        "--steps": "--model.sampler.init_args.steps",
+        "--factor": "--model.observation.init_args.factor",
+    }
 
 
 def class_named(path: str) -> Any:

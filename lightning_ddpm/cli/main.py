@@ -106,12 +106,15 @@ class CLI(LightningCLI):
                 raise ValueError(f"{type(data).__name__} does not say its raw_shape: give --shape")
             medium = instance(model.medium) if model.medium else Images()
             shape = list(medium.shape(data.raw_shape))
-            facts = {"shape": shape, "in_channels": shape[0], "num_classes": len(data.class_names)}
+            seen = shape[0]
+            if model.observation:
+                seen = instance(model.observation).in_channels(seen)
+            facts = {"shape": shape, "in_channels": seen, "num_classes": len(data.class_names)}
             for args, name in left:
                 args[name] = facts[name]
-        network = model.network and model.network.init_args
-        if model.variance == "learned" and network and is_left(network, "out_channels"):
-            network.out_channels = 2 * model.shape[0]
+        network, learned = model.network and model.network.init_args, model.variance == "learned"
+        if (learned or model.observation) and network and is_left(network, "out_channels"):
+            network.out_channels = (1 + learned) * model.shape[0]
 
     def instantiate_classes(self) -> None:
         """Build everything; a bad value is a bad flag."""

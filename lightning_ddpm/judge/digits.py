@@ -9,14 +9,13 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_ddpm.judge.base import Judge, in_float32
+from lightning_ddpm.judge.base import BATCH, Judge, in_float32
 from lightning_ddpm.judge.features import DigitFeatures
 from lightning_ddpm.judge.manifold import Manifold
 from lightning_ddpm.judge.memorisation import memorisation, nearest
 from lightning_ddpm.media.images import image_grid
 
 Digits = UInt8[Tensor, "n 1 28 28"]
-BATCH = 500
 COLUMNS = 10  # of the picture
 
 
@@ -125,21 +124,6 @@ class DigitJudge(Judge):
         if asked is not None:
             figures["label_accuracy"] = (read == labels).float().mean()
         return figures
-
-    def score(
-        self,
-        images: Digits,
-        labels: Int[Tensor, " n"] | None = None,
-        rank: int = 0,
-        processes: int = 1,
-    ) -> dict[str, float]:
-        """The figures of ``images``, of which process ``rank`` of ``processes`` adds its share."""
-        self.reset()
-        device = self.train_images.device
-        for place in torch.arange(rank, len(images), processes).split(BATCH):
-            label = None if labels is None else labels[place].to(device)
-            self.update(images[place].to(device), place.to(device), label)
-        return self.figures()
 
     def floors(
         self,

@@ -14,7 +14,8 @@ from lightning_ddpm.files import replacing
 from lightning_ddpm.media.base import Arrays, Medium
 from lightning_ddpm.shapes import Samples, spaced
 
-GRID_LIMIT = 400
+GRID_LIMIT, RESTORED_LIMIT, RESTORED_COLUMNS = 400, 64, 8
+UNKNOWN = (70, 90, 160)  # the colour of what was not known
 CAPTION_HEIGHT = 20  # pixels
 STRIP_IMAGES, STRIP_FRAMES = 4, 11
 FILM = ("trajectory.gif", "trajectory.png")  # the animation and the film strip
@@ -57,10 +58,13 @@ class Images(Medium):
     def picture(self, samples: Arrays) -> UInt8[Tensor, "3 H W"] | None:
         """The first 400 in a grid, each under its label, if there are any.
 
+        If something was known of them, up to 64 in full rows, each between that and the truth.
         Images that are neither grey nor RGB cannot be shown.
         """
         if samples[self.name].shape[1] not in (1, 3):
             return None
+        if "truth" in samples:
+            return restored_grid(samples[self.name], samples)
         labels = samples["labels"][:GRID_LIMIT].tolist() if "labels" in samples else None
         return image_grid(samples[self.name][:GRID_LIMIT], captions=labels)
 
@@ -72,7 +76,7 @@ class Images(Medium):
     def write(self, samples: Arrays, folder: Path, png: bool = False, **options: Any) -> list[Path]:
         """Write ``samples.npz``, ``grid.png`` and, if asked for, ``png/00000.png`` and so on."""
         images = samples[self.name]
-        named = {**samples, self.name: images.squeeze(1) if images.shape[1] == 1 else images}
+        named = {n: a.squeeze(1) if a.ndim == 4 else a for n, a in samples.items()}
         written, picture = super().write(named, folder), self.picture(samples)
         if picture is None:
             return written
@@ -155,6 +159,30 @@ def image_grid(
         cells = torch.stack([captioned(cell, str(caption)) for cell, caption in pairs])
     columns = columns or math.ceil(math.sqrt(len(images) * height / width))
     return make_grid(cells, nrow=columns, padding=2 * scale)
+
+
+def restored_grid(images: UInt8[Tensor, "b c h w"], beside: Arrays) -> UInt8[Tensor, "3 H W"]:
+    """Below what was known of each image, the image, and below it the truth; what was not is blue.
+
+    Args:
+        images: what was made.
+        beside: the ``truth``, and what was ``known`` of it or the smaller image that was ``given``.
+    """
+    truth, columns = beside["truth"], min(RESTORED_COLUMNS, len(images))
+    if "given" in beside:
+        seen = F.interpolate(beside["given"].float(), images.shape[2:]).to(torch.uint8)
+    else:
+        blue = torch.tensor(UNKNOWN, dtype=torch.uint8)[:, None, None]
+        seen = torch.where(beside["known"], truth, blue)
+    shown = min(RESTORED_LIMIT, len(images)) // columns * columns
+    rows = [rgb(part[:shown]).split(columns) for part in (seen, images, truth)]
+    cells = [row for together in zip(*rows, strict=True) for row in together]
+    return image_grid(torch.cat(cells), columns=columns)
+
+
+def rgb(images: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b 3 h w"]:
+    """Grey images as images of colour, which others are."""
+    return images.expand(-1, 3, -1, -1)
 
 
 def captioned(image: UInt8[Tensor, "c h w"], text: str) -> UInt8[Tensor, "c H w"]:

@@ -27,11 +27,12 @@ class UNet(Network):
     costs most, there is a block on the way up only.
 
     Args:
-        in_channels: channels of the samples; if not given, the data's in a recipe, else 1.
+        in_channels: channels of what it sees, which are the samples' or, where a part of them may
+            be known, more; if not given, the data's in a recipe, else 1.
         channels: channels of each level, from the finest; each level halves the spatial axes, which
             must allow it.
-        out_channels: channels of the output; twice ``in_channels`` for a learned variance, and
-            ``in_channels`` if not given.
+        out_channels: channels of the output: the samples', or twice as many for a learned
+            variance; ``in_channels`` if not given.
         num_classes: how many classes of samples there are; 0 for an unconditional model, and None
             for those of the data in a recipe.
         weak_dropout: the part of the training samples that train the weaker self, which goes

@@ -7,8 +7,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from lightning_ddpm.data import ArrayDataModule
+from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.files import (
     note,
     noted,
@@ -17,7 +19,8 @@ from lightning_ddpm.files import (
     replacing,
     require_writable,
 )
-from lightning_ddpm.judge import Judge, table, with_floors
+from lightning_ddpm.judge import Judge, in_float32, restoration_error, table, with_floors
+from lightning_ddpm.training.asked import Asked, arrays_of, asked_of
 from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.grids import shows_progress
 from lightning_ddpm.training.module import EVALUATION_SEED, DiffusionLightningModule
@@ -29,6 +32,8 @@ METRICS = "metrics.json"
 
 class SampleEvaluation(Callback):
     """Scores samples of the average weights, beside as many test samples, with the data's judge.
+
+    Of a model that observes, beside the true samples and those of a simple method.
 
     In training the figures are logged as ``eval/...``, where ModelCheckpoint can monitor them, and
     a picture shows samples beside real ones. ``test`` prints them as one table, with the bits per
@@ -62,6 +67,7 @@ class SampleEvaluation(Callback):
         self.folder = path_of(outdir) if outdir else None
         self.judge: Judge | None = None
         self.floors: dict[str, float] = {}
+        self.baseline: dict[str, float] = {}
         self.failed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -136,18 +142,49 @@ class SampleEvaluation(Callback):
                 return
             self.judge.to(measuring_device(pl_module.device))
             self.size = min(self.num_samples, self.judge.most)
-            asked = model.condition_of(range(self.size))
-            self.floors = self.judge.floors(self.size, asked, *share)
+            asked = asked_of(trainer, model, range(self.size), EVALUATION_SEED)
+            self.set_beside(data, model, asked, share)
         indices = range(share[0], self.size, share[1])
+        asked = asked_of(trainer, model, indices, EVALUATION_SEED)
         with trainer.precision_plugin.forward_context():
-            progress = shows_progress(trainer)
-            x0 = model.sample(indices=indices, seed=EVALUATION_SEED, progress=progress)
-        where, asked = measuring_device(x0.device), model.condition_of(indices)
-        raw, index = model.medium.decode(x0).to(where), torch.tensor(indices, device=where)
-        self.judge.update(raw, index, None if asked is None else asked.to(where))
-        figures = {"samples": float(self.size), **with_floors(self.judge.figures(), self.floors)}
+            options = asked.options | {"progress": shows_progress(trainer)}
+            x0 = model.sample(indices=indices, seed=EVALUATION_SEED, **options)
+        arrays, where = arrays_of(model, x0, asked), self.judge.device
+        raw, label = arrays[model.medium.name].to(where), arrays.get("labels")
+        index = torch.tensor(indices, device=where)
+        self.judge.update(raw, index, None if label is None else label.to(where))
+        figures = error_of(model, raw, asked) | self.judge.figures()
+        figures = with_floors(figures, self.floors, self.baseline)
+        figures = {"samples": float(self.size), **figures}
         pl_module.log_dict({f"{stage}/{n}": value for n, value in figures.items()}, sync_dist=True)
         if trainer.is_global_zero and (logger := tensorboard(trainer)):
             picture, title = self.judge.picture(raw), f"{stage}/{self.judge.picture_title}"
             if picture is not None:
                 logger.experiment.add_image(title, picture, trainer.global_step)
+
+    def set_beside(
+        self, data: ArrayDataModule, model: Diffusion, asked: Asked, share: tuple[int, int]
+    ) -> None:
+        """Measure the floors and, of restored samples, what a simple method makes of the same."""
+        judge, given, observation = self.judge, asked.given, model.observation
+        assert judge is not None
+        self.floors, self.baseline = {}, {}
+        if given is None or asked.truth is None or observation is None:
+            self.floors = judge.floors(self.size, asked.labels, *share)
+            return
+        train = model.medium.encode(data.training_split().x0.to(model.device))
+        with in_float32():
+            naive = given.paste(observation.naive(given, train))
+        for found, x0 in ((self.floors, asked.truth), (self.baseline, naive)):
+            raw = model.medium.decode(x0)
+            found |= error_of(model, raw, asked) | judge.score(raw, asked.labels, *share)
+
+
+def error_of(model: Diffusion, raw: Tensor, asked: Asked) -> dict[str, float]:
+    """The ``restoration_error`` of raw samples, if something was known of them."""
+    if asked.given is None or asked.truth is None:
+        return {}
+    unknown = (~asked.given.known).expand_as(asked.truth).reshape(raw.shape)
+    truth = model.medium.decode(asked.truth)
+    error = restoration_error(raw, truth.to(raw.device), unknown.to(raw.device))
+    return {"restoration_error": error.item()}

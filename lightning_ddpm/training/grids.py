@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer
 
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.media.images import write_png
+from lightning_ddpm.training.asked import arrays_of, asked_of
 from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.runs import run_folder
 
@@ -18,8 +19,10 @@ def draw_grid(trainer: Trainer, model: Diffusion, seed: int) -> Path | None:
     if not trainer.is_global_zero:
         return None
     with trainer.precision_plugin.forward_context():
-        x0 = model.sample(GRID_SAMPLES, seed=seed, progress=shows_progress(trainer))
-    picture = model.medium.picture(model.arrays(x0, range(GRID_SAMPLES)))
+        asked = asked_of(trainer, model, range(GRID_SAMPLES), seed)
+        options = asked.options | {"progress": shows_progress(trainer)}
+        x0 = model.sample(GRID_SAMPLES, seed=seed, **options)
+    picture = model.medium.picture(arrays_of(model, x0, asked))
     if folder is None or picture is None:
         return None
     path = folder / "grids" / f"step-{trainer.global_step:06d}.png"

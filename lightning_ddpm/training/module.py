@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torchmetrics import MeanMetric
 
-from lightning_ddpm.batch import Batch, places_of, size_of
+from lightning_ddpm.batch import Batch, clean, places_of, size_of
 from lightning_ddpm.data import ArrayDataModule
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.judge import LossByTime, VariationalBound
@@ -17,6 +17,7 @@ from lightning_ddpm.likelihood import estimate_bound
 from lightning_ddpm.noise import BatchNoise, SampleNoise, seeded
 from lightning_ddpm.objective import UniformTimes
 from lightning_ddpm.parts import check_data, config_of
+from lightning_ddpm.training.asked import arrays_of, asked_of
 from lightning_ddpm.training.curves import open_hparams, show_bound
 from lightning_ddpm.training.decay import LinearDecay, go_on
 from lightning_ddpm.training.ema import average_alone, raw_weights
@@ -24,6 +25,7 @@ from lightning_ddpm.training.grids import draw_grid, shows_progress
 from lightning_ddpm.training.muon import Muon
 from lightning_ddpm.training.precision import check_precision
 from lightning_ddpm.training.progress import batch_seed, ends, epoch_and_batch, is_due
+from lightning_ddpm.training.resume import drop_gradients
 
 EVALUATION_SEED = 0  # of the grids and of the noise in validation and test
 BAR_EVERY = 10  # batches: the loss in the progress bar, for which a GPU must be waited for
@@ -75,7 +77,8 @@ class DiffusionLightningModule(LightningModule):
         """Refuse precisions that would spoil the schedule, and data that the model is not for."""
         check_precision(self.trainer.precision)
         data = getattr(self.trainer, "datamodule", None)
-        if stage != "predict" and self.diffuses and isinstance(data, ArrayDataModule):
+        reads = isinstance(data, ArrayDataModule) and data.needed(stage)
+        if reads and self.diffuses:
             check_data(self.model, data.raw_shape, len(data.class_names))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -131,6 +134,11 @@ class DiffusionLightningModule(LightningModule):
         """Let weights that are saved alone be the average: Lightning asks no callback then."""
         average_alone(self.trainer, checkpoint)
 
+    def cpu(self) -> Any:
+        """Leave a GPU, and there the gradients that no step waits for: CUDA graphs keep them."""
+        drop_gradients(self)
+        return super().cpu()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the weights in training where none are averaged."""
         raw_weights(self, checkpoint)
@@ -168,7 +176,7 @@ class DiffusionLightningModule(LightningModule):
     def on_test_epoch_start(self) -> None:
         """Start anew: the count of the samples, and the bound, where the medium has one."""
         self.counted, self.mean, self.bound = 0, MeanMetric().to(self.device), None
-        if self.diffuses and self.model.medium.has_decoder:
+        if self.diffuses and self.model.medium.has_decoder and not self.model.observation:
             self.bound = VariationalBound(self.model.schedule.T).to(self.device)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -177,7 +185,7 @@ class DiffusionLightningModule(LightningModule):
         losses = self.model.loss(batch, noise)
         self.mean.update(losses)
         if self.bound is not None:
-            x0, condition = self.model.clean(batch)
+            x0, condition = clean(self.model, batch)
             denoise = self.model.denoiser(condition, guidance=1.0)
             decoder = self.model.medium.log_likelihood
             self.bound.update(estimate_bound(denoise, x0, noise.indices, decoder, EVALUATION_SEED))
@@ -193,5 +201,7 @@ class DiffusionLightningModule(LightningModule):
     def predict_step(self, index: Tensor, batch_idx: int) -> dict[str, Tensor]:
         """Generate the samples of this ``index`` (b), with the seed of ``seed_everything``."""
         indices, seed = index.tolist(), torch.initial_seed()
-        x0 = self.model.sample(indices=indices, seed=seed, progress=shows_progress(self.trainer))
-        return {"index": index.cpu(), **self.model.arrays(x0, indices)}
+        asked = asked_of(self.trainer, self.model, indices, seed)
+        options = asked.options | {"progress": shows_progress(self.trainer)}
+        x0 = self.model.sample(indices=indices, seed=seed, **options)
+        return {"index": index.cpu(), **arrays_of(self.model, x0, asked)}

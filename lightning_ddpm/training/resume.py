@@ -22,6 +22,7 @@ from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.progress import (
     can_stop,
     epoch_as_it_is,
+    has_trainer,
     is_accumulating,
     leave_finished_epoch,
     log_train_step,
@@ -147,6 +148,12 @@ class LastCheckpoint(Checkpoint):
                 )
             # Lightning kills a process whose children exit with anything but 0.
             raise SystemExit(128 + asked if trainer.is_global_zero else 0)
+
+
+def drop_gradients(module: LightningModule) -> None:
+    """Let go of a run's gradients, but for those that wait for more, up to the next step."""
+    if has_trainer(module) and not is_accumulating(module.trainer):
+        module.zero_grad()
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from tqdm import tqdm
 
 from lightning_ddpm.files import note, noted, path_of, refuse_others, require_writable
+from lightning_ddpm.training.asked import asked_of
 from lightning_ddpm.training.grids import shows_progress
 from lightning_ddpm.training.module import DiffusionLightningModule
 
@@ -75,12 +76,14 @@ class SampleWriter(BasePredictionWriter):
         folder, medium = self.folder(trainer), pl_module.model.medium
         written = medium.write(samples, folder, png=self.png)
         if self.trajectory:
+            indices, seed = range(min(len(order), FILM_SAMPLES)), torch.initial_seed()
             with trainer.precision_plugin.forward_context():
                 film = pl_module.model.sample(
-                    min(len(order), FILM_SAMPLES),
-                    seed=torch.initial_seed(),
+                    indices=indices,
+                    seed=seed,
                     frames=FILM_FRAMES,
                     progress=shows_progress(trainer),
+                    **asked_of(trainer, pl_module.model, indices, seed).options,
                 )
             written += medium.write_film(medium.decode(film).cpu(), folder)
         kept, made = noted(folder), set(written)
