@@ -36,7 +36,7 @@ def fill_holes(model: Diffusion, judge: DigitJudge, size: int) -> None:
     print(f"{'':26}{'error':>8}{'read right':>12}{'Fréchet distance':>18}")
     for name, made in filled.items():
         raw = torch.where(given.known, images, to_uint8(made))
-        error, figures = restoration_error(raw, images, given.known), judge.score(raw, labels)
+        error, figures = restoration_error(raw, images, ~given.known), judge.score(raw, labels)
         right, distance = figures["label_accuracy"], figures["frechet_distance"]
         print(f"{name:26}{error:8.2f}{right:12.1%}{distance:18.3f}")
 
