@@ -215,7 +215,7 @@ def test_a_figure_that_is_worse_than_the_baseline_loses() -> None:
             "take a fixed one",
         ),
         (("--observation", "Peepholes"), "Holes"),
-        (("--config", "base", "--image_size", 5), "must divide 28"),
+        (("--config", "base", "--downscale", 5), "must divide 28"),
     ],
     ids=str,
 )

