@@ -6,7 +6,7 @@ what is known is chosen anew for each training sample, and the network learns th
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -63,8 +63,8 @@ class Given:
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "Given":
         """A function of all that there is."""
-        values = [getattr(self, field.name) for field in fields(self)]
-        return Given(*[None if value is None else function(value) for value in values])
+        extra = None if self.extra is None else function(self.extra)
+        return Given(function(self.values), function(self.known), extra)
 
 
 class Observation(ABC):

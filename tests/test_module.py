@@ -187,8 +187,8 @@ def test_only_gradients_that_wait_for_a_step_outlast_a_run(
     limits = {"max_epochs": 1, "limit_train_batches": 10, "limit_val_batches": 0}
 
     class Stop(Callback):
-        def on_train_batch_end(self, trainer, *args) -> None:
-            if args[-1] == batches - 1:
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+            if batch_idx == batches - 1:
                 raise RuntimeError("stop")
 
     stopping = trainer(tmp_path, accumulate_grad_batches=2, callbacks=[Stop()], **limits)

@@ -147,8 +147,8 @@ class SampleEvaluation(Callback):
         indices = range(share[0], self.size, share[1])
         asked = asked_of(trainer, model, indices, EVALUATION_SEED)
         with trainer.precision_plugin.forward_context():
-            options = asked.options | {"progress": shows_progress(trainer)}
-            x0 = model.sample(indices=indices, seed=EVALUATION_SEED, **options)
+            options = {"seed": EVALUATION_SEED, "progress": shows_progress(trainer)}
+            x0 = model.sample(indices=indices, **options, **asked.options)
         arrays, where = arrays_of(model, x0, asked), self.judge.device
         raw, label = arrays[model.medium.name].to(where), arrays.get("labels")
         index = torch.tensor(indices, device=where)

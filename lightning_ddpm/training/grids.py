@@ -20,8 +20,8 @@ def draw_grid(trainer: Trainer, model: Diffusion, seed: int) -> Path | None:
         return None
     with trainer.precision_plugin.forward_context():
         asked = asked_of(trainer, model, range(GRID_SAMPLES), seed)
-        options = asked.options | {"progress": shows_progress(trainer)}
-        x0 = model.sample(GRID_SAMPLES, seed=seed, **options)
+        progress = shows_progress(trainer)
+        x0 = model.sample(GRID_SAMPLES, seed=seed, progress=progress, **asked.options)
     picture = model.medium.picture(arrays_of(model, x0, asked))
     if folder is None or picture is None:
         return None

@@ -77,8 +77,7 @@ class DiffusionLightningModule(LightningModule):
         """Refuse precisions that would spoil the schedule, and data that the model is not for."""
         check_precision(self.trainer.precision)
         data = getattr(self.trainer, "datamodule", None)
-        reads = isinstance(data, ArrayDataModule) and data.needed(stage)
-        if reads and self.diffuses:
+        if self.diffuses and isinstance(data, ArrayDataModule) and data.needed(stage):
             check_data(self.model, data.raw_shape, len(data.class_names))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -202,6 +201,6 @@ class DiffusionLightningModule(LightningModule):
         """Generate the samples of this ``index`` (b), with the seed of ``seed_everything``."""
         indices, seed = index.tolist(), torch.initial_seed()
         asked = asked_of(self.trainer, self.model, indices, seed)
-        options = asked.options | {"progress": shows_progress(self.trainer)}
-        x0 = self.model.sample(indices=indices, seed=seed, **options)
+        progress = shows_progress(self.trainer)
+        x0 = self.model.sample(indices=indices, seed=seed, progress=progress, **asked.options)
         return {"index": index.cpu(), **arrays_of(self.model, x0, asked)}
