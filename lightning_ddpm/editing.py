@@ -164,18 +164,18 @@ def cascade(base: Diffusion, *larger: Diffusion, n: int = 16, seed: int = 0) -> 
     Raises:
         ValueError: if a model does not make larger images of those before it.
     """
-    shape = base.shape
+    shape, stages = base.shape, []
     for model in larger:
-        if not isinstance(model.observation, LowResolution):
+        observation = model.observation
+        if not isinstance(observation, LowResolution):
             raise ValueError("a cascade needs models that were trained with LowResolution")
         c, *spatial = shape
-        made = (c, *(size * model.observation.factor for size in spatial))
-        if made != model.shape:
-            raise ValueError(f"{made} are not the images that the next model makes, {model.shape}")
-        shape = model.shape
+        made, shape = (c, *(size * observation.factor for size in spatial)), model.shape
+        if made != shape:
+            raise ValueError(f"{made} are not the images that the next model makes, {shape}")
+        stages.append((model, observation))
     x0, before = base.sample(n, seed=seed), base
-    for model in larger:
-        assert isinstance(model.observation, LowResolution)
+    for model, observation in stages:
         small = model.medium.encode(before.medium.decode(x0))
-        x0, before = model.sample(given=model.observation.of(small), seed=seed), model
+        x0, before = model.sample(given=observation.of(small), seed=seed), model
     return x0

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_ddpm.denoiser import Predict
+from lightning_ddpm.media.images import from_uint8, to_uint8
 from lightning_ddpm.noise import Noise
 from lightning_ddpm.shapes import Known, Mask, Samples, Seen, expand_like
 
@@ -149,10 +150,9 @@ class Holes(Observation):
     def naive(self, given: Given, train: Training) -> Samples:
         """The training image that is nearest in what is known."""
         images, squares = train.flatten(1).T, train.flatten(1).square().T
-        places = []
-        for i in range(0, len(given.values), NAIVE_ROWS):
-            known = given.known[i : i + NAIVE_ROWS].expand_as(given.values[i : i + NAIVE_ROWS])
-            known, values = known.flatten(1).float(), given.values[i : i + NAIVE_ROWS].flatten(1)
+        known, places = given.known.expand_as(given.values), []
+        rows = (part.flatten(1).float().split(NAIVE_ROWS) for part in (known, given.values))
+        for known, values in zip(*rows, strict=True):
             distances = known @ squares - 2 * (known * values) @ images  # but for a constant
             places.append(distances.argmin(1))
         return given.paste(train[torch.cat(places)])
@@ -195,8 +195,7 @@ class LowResolution(Observation):
         check_images(self, x0)
         if any(size % self.factor for size in x0.shape[2:]):
             raise ValueError(f"images {tuple(x0.shape[2:])} do not divide by factor {self.factor}")
-        levels = ((F.avg_pool2d(x0, self.factor) + 1) * 127.5).round()
-        return self.of(levels / 127.5 - 1)
+        return self.of(from_uint8(to_uint8(F.avg_pool2d(x0, self.factor))))
 
     def of(self, small: Samples) -> Given:
         """That ``small`` images (b, c, h, w) are known, of images ``factor`` times as large."""

@@ -11,7 +11,7 @@ sample: labels (b), a prompt (b, n), an embedding (b, d).
 """
 
 import torch
-from jaxtyping import Bool, Float, Num, Shaped
+from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor
 
 MNIST_SHAPE = (1, 28, 28)
@@ -38,6 +38,11 @@ def expand_like(
     What is one for all samples broadcasts as it is.
     """
     return values if values.ndim == 0 else values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def shuffled(total: int) -> Int[Tensor, " total"]:
+    """The indices of ``total`` things in random order, always the same."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(0))
 
 
 def spaced(total: int, count: int) -> list[int]:

@@ -25,8 +25,8 @@ CORE = {
     "condition": {"shapes", "networks"},
     "batch": {"shapes", "condition"},
     "guidance": {"shapes", "denoiser", "networks"},
-    "observation": {"shapes", "noise", "denoiser"},
     "media": {"shapes", "files"},
+    "observation": {"shapes", "noise", "denoiser", "media"},
     "likelihood": {"shapes", "noise", "schedule", "denoiser"},
     "parts": {"noise", "schedule", "objective", "networks", "observation"},
     "diffusion": {"shapes", "batch", "noise", "schedule", "objective", "denoiser", "networks"}
@@ -42,7 +42,7 @@ ROOMS = CORE | {
     "checkpoints": {"files", "parts", "diffusion"},
     "configs": set(),
     "judge": {"shapes", "files", "pictures", "media", "likelihood"},
-    "data": {"files", "pictures", "judge"},
+    "data": {"shapes", "files", "pictures", "judge"},
     "training": {"batch", "files", "noise", "objective", "likelihood", "media", "parts"}
     | {"diffusion", "observation", "shapes", "checkpoints", "judge", "data"},
     "cli": {

@@ -197,17 +197,7 @@ def test_a_figure_that_is_worse_than_the_baseline_loses() -> None:
         (("--config", "superresolution", "--factor", 3), "do not divide by factor 3"),
         (("--config", "superresolution", "--factor", 1), "at least 2"),
         (("--config", "inpainting", "--network", "MLP"), "does not fit samples|output channels"),
-        (
-            (
-                "--config",
-                "inpainting",
-                "--time_sampler",
-                "UniformTimes",
-                "--model.variance",
-                "learned",
-            ),
-            "take a fixed one",
-        ),
+        (("--config", "inpainting", *LEARNED), "take a fixed one"),
         (("--observation", "Peepholes"), "Holes"),
         (("--config", "base", "--downscale", 5), "must divide 28"),
     ],

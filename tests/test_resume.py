@@ -106,7 +106,8 @@ def test_killed_runs_go_on_exactly(tmp_path: Path) -> None:
     assert differences(finish(tmp_path, *network), expected) == []
 
 
-OBSERVED = ("--network", "toys.Seeing", "--observation", "Holes")
+OBSERVED = ("--network", "toys.Dropping", "--observation", "Holes")
+OBSERVED += ("--model.network.init_args.in_channels", 2)
 WORKERS, STEPS = ("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 180)
 
 

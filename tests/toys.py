@@ -65,30 +65,15 @@ class Pointwise(Network):
         return self.layer(x_t[..., None])[..., 0]
 
 
-class Seeing(Network):
-    """Sees an image, and what is known of it."""
-
-    def __init__(self, hidden: int = 8) -> None:
-        super().__init__()
-        self.hidden = hidden
-        self.layers = torch.nn.Sequential(
-            torch.nn.Conv2d(2, hidden, 3, padding=1),
-            torch.nn.ReLU(),
-            torch.nn.Conv2d(hidden, 1, 3, padding=1),
-        )
-
-    def forward(self, x_t, t, condition=None) -> torch.Tensor:
-        return self.layers(x_t)
-
-
 class Dropping(Network):
     """A network with dropout and with statistics."""
 
-    def __init__(self, hidden: int = 8) -> None:
+    def __init__(self, hidden: int = 8, in_channels: int = 1) -> None:
         super().__init__()
         self.hidden = hidden
+        self.in_channels = in_channels
         self.layers = torch.nn.Sequential(
-            torch.nn.Conv2d(1, hidden, 3, padding=1),
+            torch.nn.Conv2d(in_channels, hidden, 3, padding=1),
             torch.nn.BatchNorm2d(hidden),
             torch.nn.Dropout(0.5),
             torch.nn.Conv2d(hidden, 1, 1),

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_ddpm.data.order import SampleIndices, Share, TrainingOrder
 from lightning_ddpm.judge import Judge
+from lightning_ddpm.shapes import shuffled
 
 
 class ArrayDataset(Dataset):
@@ -57,8 +58,7 @@ class ArrayDataset(Dataset):
 
 def random_split(dataset: ArrayDataset, sizes: dict[str, int]) -> dict[str, ArrayDataset]:
     """Split at random, always in the same way."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
-    parts = zip(sizes, order.split(list(sizes.values())), strict=True)
+    parts = zip(sizes, shuffled(len(dataset)).split(list(sizes.values())), strict=True)
     return {name: dataset.part(index) for name, index in parts}
 
 
@@ -134,8 +134,8 @@ class ArrayDataModule(LightningDataModule, ABC):
         for, they come again.
         """
         split = self.splits[self.held_out_split]
-        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-        return split.__getitems__(order[torch.tensor(indices) % len(split)].tolist())
+        places = shuffled(len(split))[torch.tensor(indices) % len(split)]
+        return split.__getitems__(places.tolist())
 
     def judge(self) -> Judge | None:
         """The judge of samples that are to be like these data, if there is one."""

@@ -14,6 +14,7 @@ from lightning_ddpm.judge.features import DigitFeatures
 from lightning_ddpm.judge.manifold import Manifold
 from lightning_ddpm.judge.memorisation import memorisation, nearest
 from lightning_ddpm.media.images import image_grid
+from lightning_ddpm.shapes import shuffled
 
 Digits = UInt8[Tensor, "n 1 28 28"]
 COLUMNS = 10  # of the picture
@@ -56,7 +57,7 @@ class DigitJudge(Judge):
     ) -> None:
         super().__init__()
         images, labels = train
-        order = torch.randperm(len(test[0]), generator=torch.Generator().manual_seed(0))
+        order = shuffled(len(test[0]))
         self.test = (test[0][order], test[1][order])  # MNIST's are ordered by their writers
         self.extractor = features or DigitFeatures()
         self.register_buffer("train_images", images, persistent=False)

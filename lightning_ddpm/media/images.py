@@ -175,14 +175,10 @@ def restored_grid(images: UInt8[Tensor, "b c h w"], beside: Arrays) -> UInt8[Ten
         blue = torch.tensor(UNKNOWN, dtype=torch.uint8)[:, None, None]
         seen = torch.where(beside["known"], truth, blue)
     shown = min(RESTORED_LIMIT, len(images)) // columns * columns
-    rows = [rgb(part[:shown]).split(columns) for part in (seen, images, truth)]
+    coloured = [part[:shown].expand(-1, 3, -1, -1) for part in (seen, images, truth)]
+    rows = [part.split(columns) for part in coloured]
     cells = [row for together in zip(*rows, strict=True) for row in together]
     return image_grid(torch.cat(cells), columns=columns)
-
-
-def rgb(images: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b 3 h w"]:
-    """Grey images as images of colour, which others are."""
-    return images.expand(-1, 3, -1, -1)
 
 
 def captioned(image: UInt8[Tensor, "c h w"], text: str) -> UInt8[Tensor, "c H w"]:
