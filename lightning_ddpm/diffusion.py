@@ -122,7 +122,7 @@ class Diffusion(nn.Module):
         if self.training and self.network.weak_dropout > 0:
             extra = {"weak": noise.uniform() < self.network.weak_dropout}
         if self.observation is not None:
-            given = self.observation.draw(x0, noise)
+            given = self.observation.draw(x0, noise, batch)
         if self.training and given is not None:
             given = given.without(noise.uniform() < self.condition_dropout)
         return self.denoising_loss(x0, t, epsilon, condition, given, **extra)
@@ -138,13 +138,14 @@ class Diffusion(nn.Module):
     ) -> PerSample:
         """The loss (b) of each sample, noised to ``t`` (b) with ``noise`` (b, c, *spatial).
 
-        What is ``given`` costs nothing. ``extra`` is what else the network is told: ``weak`` (b).
+        What is ``given``, or was not measured, costs nothing. ``extra`` is what else the network
+        is told: ``weak`` (b).
         """
         x_t, c = self.schedule.add_noise(x0, noise, t), x0.shape[1]
         seen = x_t if self.observation is None else self.observation.seen(x_t, given)
         output = self.network(seen, t, condition, **extra)
         parts = (self.weighting, self.target, output, x0, noise, *self.schedule.alpha_sigma(t))
-        loss = weighted_error(*parts, None if given is None else ~given.known)
+        loss = weighted_error(*parts, None if given is None else given.unknown)
         if self.variance == "learned":
             # Only the variance learns from the bound (Nichol and Dhariwal 2021, eq. 16).
             output = torch.cat([output[:, :c].detach(), output[:, c:]], dim=1)

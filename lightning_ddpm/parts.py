@@ -40,7 +40,8 @@ def check(model: Any) -> None:
         raise ValueError(f"guidance_interval must rise, from 0 to at most 1, got {low}, {high}")
     model.sampler.timesteps(model.schedule)
     if model.observation is not None:
-        model.observation.draw(torch.zeros(1, *model.shape), SampleNoise(0, [0]))
+        x0 = torch.zeros(1, *model.shape)
+        model.observation.draw(x0, SampleNoise(0, [0]), {"x0": x0})
     check_target(model.target, model.schedule)
     check_weighting(model.weighting, model.target, model.schedule)
     check_network(model.network, model.shape, learned, model.observation)

@@ -26,7 +26,7 @@ CORE = {
     "batch": {"shapes", "condition"},
     "guidance": {"shapes", "denoiser", "networks"},
     "media": {"shapes", "files"},
-    "observation": {"shapes", "noise", "denoiser", "media"},
+    "observation": {"shapes", "batch", "noise", "denoiser", "media"},
     "likelihood": {"shapes", "noise", "schedule", "denoiser"},
     "parts": {"noise", "schedule", "objective", "networks", "observation"},
     "diffusion": {"shapes", "batch", "noise", "schedule", "objective", "denoiser", "networks"}
@@ -41,7 +41,7 @@ ROOMS = CORE | {
     "onnx": {"shapes", "files", "parts", "diffusion"},
     "checkpoints": {"files", "parts", "diffusion"},
     "configs": set(),
-    "judge": {"shapes", "files", "pictures", "media", "likelihood"},
+    "judge": {"shapes", "files", "pictures", "media", "observation", "likelihood"},
     "data": {"shapes", "files", "pictures", "judge"},
     "training": {"batch", "files", "noise", "objective", "likelihood", "media", "parts"}
     | {"diffusion", "observation", "shapes", "checkpoints", "judge", "data"},

@@ -24,7 +24,7 @@ IMAGES = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 
 class Beginning(Observation):
     """The first values of a series are known."""
 
-    def draw(self, x0, noise) -> Given:
+    def draw(self, x0, noise, batch=None) -> Given:
         return Given(x0, (torch.arange(x0.shape[2]) < KNOWN).expand_as(x0))
 
     def naive(self, given, train) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """What the command line may leave out: short flags, and the recipes of the package by name."""
 
 import inspect
+import json
 from typing import Any
 
 from lightning import Trainer
@@ -22,6 +23,7 @@ ONLY = (  # flags that all commands take and not all use
     (("--evaluation.outdir",), "test"),
     (("--evaluation.",), "fit and test"),
 )
+LISTS = ("--data.init_args.columns", "--data.init_args.known_ahead")
 SWITCHES = ("--samples.png", "--samples.trajectory", "--json")
 
 
@@ -88,6 +90,8 @@ def expand(arguments: list[str], saved: Saved | None = None) -> list[str]:
             classes += words(name, values)
         elif name == "--data":
             classes += words(name, values)
+        elif name in LISTS and not values[0].startswith("["):
+            rest += words(name, [json.dumps(",".join(values).split(","))])
         elif name == "--model.labels":
             called = saved.class_names if saved else ()
             rest += words(name, [as_labels(value, called) for value in values])

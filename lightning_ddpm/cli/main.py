@@ -30,7 +30,8 @@ from lightning_ddpm.training.takeover import take_over
 TOOLS = ("classify", "export", "score")
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
 LIMITS = [f"limit_{split}_batches" for split in ("train", "val", "test", "predict")]
-DECIDED = ("shape", "in_channels", "num_classes")  # by the data, where a recipe has None
+# By the data, where a recipe has None.
+DECIDED = ("shape", "in_channels", "num_classes", "mean", "std", "names", "horizon")
 
 
 class CLI(LightningCLI):
@@ -110,8 +111,9 @@ class CLI(LightningCLI):
             if model.observation:
                 seen = instance(model.observation).in_channels(seen)
             facts = {"shape": shape, "in_channels": seen, "num_classes": len(data.class_names)}
+            facts |= data.facts
             for args, name in left:
-                args[name] = facts[name]
+                args[name] = facts.get(name)
         network, learned = model.network and model.network.init_args, model.variance == "learned"
         if (learned or model.observation) and network and is_left(network, "out_channels"):
             network.out_channels = (1 + learned) * model.shape[0]

@@ -3,6 +3,7 @@
 from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset
 from lightning_ddpm.data.folder import ImageFolderDataModule
 from lightning_ddpm.data.mnist import MNISTDataModule
+from lightning_ddpm.data.series import SeriesDataModule
 from lightning_ddpm.files import DataError
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "DataError",
     "ImageFolderDataModule",
     "MNISTDataModule",
+    "SeriesDataModule",
 ]

@@ -14,6 +14,8 @@ from lightning_ddpm.data.order import SampleIndices, Share, TrainingOrder
 from lightning_ddpm.judge import Judge
 from lightning_ddpm.shapes import shuffled
 
+DRAWN = 16  # samples of a grid
+
 
 class ArrayDataset(Dataset):
     """Raw samples in memory, fetched a batch at a time with one indexing operation.
@@ -52,7 +54,11 @@ class ArrayDataset(Dataset):
         index = torch.as_tensor(indices)
         if self.x0.is_cuda:  # a copy that does not wait for what the GPU has to do
             index = index.pin_memory().to(self.x0.device, non_blocking=True)
-        batch = {"x0": self.x0[index], "index": index}
+        return self.batch(index) | {"index": index}
+
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
+        """What stands at ``index`` (b)."""
+        batch = {"x0": self.x0[index]}
         return batch if self.condition is None else batch | {"condition": self.condition[index]}
 
 
@@ -123,6 +129,16 @@ class ArrayDataModule(LightningDataModule, ABC):
     def load_splits(self, stage: str) -> dict[str, ArrayDataset]:
         """The splits that ``stage`` needs: test for test, else train and val."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What else a recipe leaves to the data, by the name of the argument."""
+        return {}
+
+    @property
+    def drawn(self) -> Sequence[int]:
+        """The indices of the samples that are drawn in training, to be looked at."""
+        return range(DRAWN)
+
     def training_split(self) -> ArrayDataset:
         """The training split, whatever stage is set up."""
         return self.splits.get("train") or self.load_splits("fit")["train"]
@@ -141,17 +157,26 @@ class ArrayDataModule(LightningDataModule, ABC):
         """The judge of samples that are to be like these data, if there is one."""
         return None
 
+    @property
+    def model(self) -> Any:
+        """What the Trainer trains or uses, if there is one."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        return getattr(module, "model", None)
+
+    def predicted(self) -> dict[str, ArrayDataset]:
+        """As ``test``, the samples that ``predict`` may be given a part of."""
+        return self.load_splits("test")
+
     def needed(self, stage: str) -> bool:
         """Whether ``stage`` needs samples: ``predict`` does for a model that is given some."""
-        module = None if self.trainer is None else self.trainer.lightning_module
-        observes = getattr(getattr(module, "model", None), "observation", None) is not None
+        observes = getattr(self.model, "observation", None) is not None
         return stage != "predict" or observes
 
     def setup(self, stage: str) -> None:
         """Load the splits, onto the Trainer's device if no workers fetch batches."""
         if not self.needed(stage):
             return
-        self.splits = self.load_splits("test" if stage == "predict" else stage)
+        self.splits = self.predicted() if stage == "predict" else self.load_splits(stage)
         self.held_out_split = "test" if stage in ("test", "predict") else "val"
         if self.trainer is not None and self.num_workers == 0:
             device = self.trainer.strategy.root_device

@@ -8,6 +8,7 @@ from lightning_ddpm.judge.features import DigitFeatures
 from lightning_ddpm.judge.manifold import Manifold
 from lightning_ddpm.judge.memorisation import memorisation, nearest
 from lightning_ddpm.judge.restoration import restoration_error
+from lightning_ddpm.judge.series import SeriesJudge
 
 __all__ = [
     "DigitFeatures",
@@ -15,6 +16,7 @@ __all__ = [
     "Judge",
     "LossByTime",
     "Manifold",
+    "SeriesJudge",
     "VariationalBound",
     "frechet_distance",
     "in_float32",

@@ -21,6 +21,8 @@ class Judge(Metric, ABC):
     """
 
     picture_title: str = "samples"
+    paired: bool = False
+    """Whether the figures are of each sample beside its truth, and have baselines among them."""
 
     @property
     @abstractmethod
@@ -57,6 +59,10 @@ class Judge(Metric, ABC):
     def picture(self, samples: Tensor) -> UInt8[Tensor, "3 H W"] | None:
         """Show some of the samples beside real ones, if they can be shown."""
         return None
+
+    def table(self, figures: dict[str, float]) -> str:
+        """The figures to be read."""
+        return table(figures)
 
     def figures(self) -> dict[str, float]:
         """The figures as plain numbers; what was added is forgotten."""

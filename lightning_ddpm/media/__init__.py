@@ -2,5 +2,6 @@
 
 from lightning_ddpm.media.base import Arrays, Medium
 from lightning_ddpm.media.images import Images
+from lightning_ddpm.media.series import Series
 
-__all__ = ["Arrays", "Images", "Medium"]
+__all__ = ["Arrays", "Images", "Medium", "Series"]

@@ -13,7 +13,8 @@ from lightning_ddpm.files import replacing
 from lightning_ddpm.shapes import Samples
 
 Arrays = Mapping[str, Tensor]
-"""Raw samples under the medium's name and, beside them, what was asked for: ``labels`` (n)."""
+"""Raw samples under the medium's name and, beside them, what was asked for: ``labels`` (n), what
+was ``known`` of each, and the ``truth``."""
 
 
 class Medium(nn.Module, ABC):
@@ -40,6 +41,13 @@ class Medium(nn.Module, ABC):
     @abstractmethod
     def decode(self, x0: Samples) -> Tensor:
         """The raw data of clean samples x0 (b, c, *spatial)."""
+
+    def decode_known(self, x0: Samples, known: Tensor, raw: Tensor) -> Tensor:
+        """The same, where some of it is ``known`` (b, k, *spatial) to be as the ``raw`` data are.
+
+        Media override it whose ``decode`` gives back what was encoded only nearly.
+        """
+        return self.decode(x0)
 
     def log_likelihood(self, x0: Samples, mean: Samples, std: Tensor) -> Samples:
         """Log-probability, in nats, of each value of the data under the decoder of L_0.
@@ -76,3 +84,12 @@ class Medium(nn.Module, ABC):
     def write_film(self, film: Tensor, folder: Path) -> list[Path]:
         """Write the way from noise to samples, raw (n, frames, ...); return the files, if any."""
         return []
+
+
+def write_png(picture: UInt8[Tensor, "c h w"], path: Path) -> None:
+    """Write a grey (c = 1) or RGB (c = 3) picture, making its folder first."""
+    from torchvision.transforms.functional import to_pil_image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        to_pil_image(picture).save(temporary, format="png")

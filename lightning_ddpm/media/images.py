@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_ddpm.files import replacing
-from lightning_ddpm.media.base import Arrays, Medium
+from lightning_ddpm.media.base import Arrays, Medium, write_png
 from lightning_ddpm.shapes import Samples, spaced
 
 GRID_LIMIT, RESTORED_LIMIT, RESTORED_COLUMNS = 400, 64, 8
@@ -190,15 +190,6 @@ def captioned(image: UInt8[Tensor, "c h w"], text: str) -> UInt8[Tensor, "c H w"
     place = (picture.width / 2, CAPTION_HEIGHT / 2)
     ImageDraw.Draw(picture).text(place, text, "white", anchor="mm", font_size=CAPTION_HEIGHT - 6)
     return pil_to_tensor(picture)
-
-
-def write_png(picture: UInt8[Tensor, "c h w"], path: Path) -> None:
-    """Write a grey (c = 1) or RGB (c = 3) picture, making its folder first."""
-    from torchvision.transforms.functional import to_pil_image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        to_pil_image(picture).save(temporary, format="png")
 
 
 def write_gif(pictures: Sequence[UInt8[Tensor, "c h w"]], path: Path) -> None:

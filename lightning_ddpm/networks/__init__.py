@@ -2,6 +2,7 @@
 
 from lightning_ddpm.networks.base import Network
 from lightning_ddpm.networks.mlp import MLP
+from lightning_ddpm.networks.transformer import Transformer
 from lightning_ddpm.networks.unet import UNet
 
-__all__ = ["MLP", "Network", "UNet"]
+__all__ = ["MLP", "Network", "Transformer", "UNet"]

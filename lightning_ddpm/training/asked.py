@@ -1,8 +1,9 @@
 """What samples are asked for: with which condition, and given what is known of held-out samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from lightning import Trainer
 from torch import Tensor
 
@@ -18,13 +19,15 @@ class Asked(NamedTuple):
     """What is asked of samples.
 
     ``condition`` and ``given`` are for ``Diffusion.sample``; ``labels`` (b) are what they are to
-    show, and ``truth`` (b, c, *spatial) the samples of which something is known, if there are any.
+    show, and ``truth`` (b, c, *spatial) the samples of which something is known, if there are any;
+    ``batch`` is what the data say of these.
     """
 
     condition: Condition | None
     given: Given | None = None
     labels: Tensor | None = None
     truth: Samples | None = None
+    batch: Mapping[str, Tensor] = {}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -47,8 +50,8 @@ def asked_of(trainer: Trainer, model: Diffusion, indices: Sequence[int], seed: i
     labels = batch.get("condition")
     if model.labels is not None:
         labels = condition = model.condition_of(indices)
-    given = model.observation.draw(truth, SampleNoise(seed, indices))
-    return Asked(condition, given, labels, truth)
+    given = model.observation.draw(truth, SampleNoise(seed, indices), batch)
+    return Asked(condition, given, labels, truth, batch)
 
 
 def arrays_of(model: Diffusion, x0: Samples, asked: Asked) -> dict[str, Tensor]:
@@ -56,11 +59,15 @@ def arrays_of(model: Diffusion, x0: Samples, asked: Asked) -> dict[str, Tensor]:
 
     If something was known of them, that and the ``truth`` stand beside them.
     """
-    decode, arrays = model.medium.decode, {model.medium.name: model.medium.decode(x0)}
-    if asked.given is not None and asked.truth is not None and model.observation is not None:
-        for name, value in model.observation.shown(asked.given).items():
-            arrays[name] = decode(value) if value.is_floating_point() else value
-        arrays["truth"] = decode(asked.truth)
+    medium, arrays = model.medium, {model.medium.name: model.medium.decode(x0)}
+    given, truth = asked.given, asked.truth
+    if given is not None and truth is not None and model.observation is not None:
+        raw = asked.batch["x0"]
+        arrays = {medium.name: medium.decode_known(x0, given.known, raw)}
+        for name, value in model.observation.shown(given).items():
+            arrays[name] = medium.decode(value) if value.is_floating_point() else value
+        arrays["truth"] = medium.decode_known(truth, torch.ones_like(given.known), raw)
+        arrays |= {name: asked.batch[name] for name in ("window", "time") if name in asked.batch}
     if asked.labels is not None:
         arrays["labels"] = asked.labels
     return {name: value.cpu() for name, value in arrays.items()}

@@ -19,7 +19,7 @@ from lightning_ddpm.files import (
     replacing,
     require_writable,
 )
-from lightning_ddpm.judge import Judge, in_float32, restoration_error, table, with_floors
+from lightning_ddpm.judge import Judge, in_float32, restoration_error, with_floors
 from lightning_ddpm.training.asked import Asked, arrays_of, asked_of
 from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.grids import shows_progress
@@ -122,8 +122,8 @@ class SampleEvaluation(Callback):
             parts = ", ".join(f"{name} {figures[name]:.4g}" for name in ("L_T", "L_t", "L_0"))
             print(f"\nbits per dimension: {bits:.3f} +- {error:.3f} ({parts})")
         print(f"denoising loss:     {figures['loss']:.5f}")
-        if "samples" in figures:
-            print(f"\n{table(figures)}")
+        if self.judge is not None:
+            print(f"\n{self.judge.table(figures)}")
         if self.folder:
             with replacing(self.folder / METRICS) as temporary:
                 temporary.write_text(json.dumps(figures, indent=2) + "\n")
@@ -142,8 +142,9 @@ class SampleEvaluation(Callback):
                 return
             self.judge.to(measuring_device(pl_module.device))
             self.size = min(self.num_samples, self.judge.most)
-            asked = asked_of(trainer, model, range(self.size), EVALUATION_SEED)
-            self.set_beside(data, model, asked, share)
+            if not self.judge.paired:
+                asked = asked_of(trainer, model, range(self.size), EVALUATION_SEED)
+                self.set_beside(data, model, asked, share)
         indices = range(share[0], self.size, share[1])
         asked = asked_of(trainer, model, indices, EVALUATION_SEED)
         with trainer.precision_plugin.forward_context():
@@ -153,8 +154,9 @@ class SampleEvaluation(Callback):
         raw, label = arrays[model.medium.name].to(where), arrays.get("labels")
         index = torch.tensor(indices, device=where)
         self.judge.update(raw, index, None if label is None else label.to(where))
-        figures = error_of(model, raw, asked) | self.judge.figures()
-        figures = with_floors(figures, self.floors, self.baseline)
+        figures = self.judge.figures()
+        if not self.judge.paired:
+            figures = with_floors(error_of(model, raw, asked) | figures, self.floors, self.baseline)
         figures = {"samples": float(self.size), **figures}
         pl_module.log_dict({f"{stage}/{n}": value for n, value in figures.items()}, sync_dist=True)
         if trainer.is_global_zero and (logger := tensorboard(trainer)):

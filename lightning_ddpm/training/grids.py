@@ -4,13 +4,12 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
+from lightning_ddpm.data.base import DRAWN, ArrayDataModule
 from lightning_ddpm.diffusion import Diffusion
-from lightning_ddpm.media.images import write_png
+from lightning_ddpm.media.base import write_png
 from lightning_ddpm.training.asked import arrays_of, asked_of
 from lightning_ddpm.training.curves import tensorboard
 from lightning_ddpm.training.runs import run_folder
-
-GRID_SAMPLES = 16
 
 
 def draw_grid(trainer: Trainer, model: Diffusion, seed: int) -> Path | None:
@@ -19,9 +18,11 @@ def draw_grid(trainer: Trainer, model: Diffusion, seed: int) -> Path | None:
     if not trainer.is_global_zero:
         return None
     with trainer.precision_plugin.forward_context():
-        asked = asked_of(trainer, model, range(GRID_SAMPLES), seed)
+        data = getattr(trainer, "datamodule", None)
+        indices = data.drawn if isinstance(data, ArrayDataModule) else range(DRAWN)
+        asked = asked_of(trainer, model, indices, seed)
         progress = shows_progress(trainer)
-        x0 = model.sample(GRID_SAMPLES, seed=seed, progress=progress, **asked.options)
+        x0 = model.sample(indices=indices, seed=seed, progress=progress, **asked.options)
     picture = model.medium.picture(arrays_of(model, x0, asked))
     if folder is None or picture is None:
         return None

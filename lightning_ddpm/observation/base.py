@@ -1,0 +1,130 @@
+"""Observation: a part of a sample is known; the network sees it, and it stays as it is.
+
+As in CSDI (Tashiro et al. 2021, arXiv 2107.03502) and Palette (Saharia et al. 2021, 2111.05826),
+what is known is chosen anew for each training sample, and the network learns the rest given that.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_ddpm.batch import Batch
+from lightning_ddpm.denoiser import Predict
+from lightning_ddpm.noise import Noise
+from lightning_ddpm.shapes import Known, Mask, Samples, Seen, expand_like
+
+Training = Float[Tensor, "n c *spatial"]
+
+
+@dataclass
+class Given:
+    """What is known of samples x0.
+
+    Args:
+        values: the samples (b, c, *spatial); what is not known of them is not looked at.
+        known: which of them are known (b, k, *spatial).
+        extra: what else is known, everywhere (b, e, *spatial): a smaller picture, the time of day.
+        measured: where there is a truth (b, k, *spatial); everywhere if not given.
+    """
+
+    values: Samples
+    known: Known
+    extra: Seen | None = None
+    measured: Known | None = None
+
+    @property
+    def unknown(self) -> Known:
+        """What is to be learned: what is not known, and has a truth (b, k, *spatial)."""
+        return ~self.known if self.measured is None else ~self.known & self.measured
+
+    def seen(self, x_t: Samples) -> Seen:
+        """What the network sees of ``x_t``: what is known in its place, what that is, and more."""
+        parts = [self.paste(x_t), self.known.to(x_t)]
+        return torch.cat(parts if self.extra is None else [*parts, self.extra], dim=1)
+
+    def paste(self, x0: Samples) -> Samples:
+        """The samples with what is known in its place."""
+        return torch.where(self.known, self.values, x0)
+
+    def without(self, nothing: Mask) -> "Given":
+        """Of the samples where ``nothing`` (b) is true, nothing is known."""
+        known, extra = self.known & ~expand_like(nothing, self.known), self.extra
+        if extra is not None:
+            extra = extra.masked_fill(expand_like(nothing, extra), 0)
+        return Given(self.values, known, extra, self.measured)
+
+    def __getitem__(self, part: slice) -> "Given":
+        return self.each(lambda value: value[part])
+
+    def to(self, device: torch.device) -> "Given":
+        """The same on a device."""
+        return self.each(lambda value: value.to(device))
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> "Given":
+        """A function of all that there is."""
+        others = [
+            None if value is None else function(value) for value in (self.extra, self.measured)
+        ]
+        return Given(function(self.values), function(self.known), *others)
+
+
+class Observation(ABC):
+    """What is known of a sample. Subclasses keep their constructor's arguments as attributes.
+
+    The network then has ``in_channels`` and, for each channel of the samples, one in its output.
+    """
+
+    @abstractmethod
+    def draw(self, x0: Samples, noise: Noise, batch: Batch = None) -> Given:
+        """Choose what is known of samples x0 (b, c, *spatial), by what is drawn from ``noise``.
+
+        The ``batch`` that they are of may have more to say.
+
+        Raises:
+            ValueError: if the samples are of another kind.
+        """
+
+    @abstractmethod
+    def naive(self, given: Given, train: Training) -> Samples:
+        """A baseline: what a simple method makes of what is known, and of the training samples."""
+
+    def shown(self, given: Given) -> dict[str, Tensor]:
+        """What is known, as arrays to be drawn and written beside the samples."""
+        return {"known": given.known}
+
+    def seen(self, x_t: Samples, given: Given | None = None) -> Seen:
+        """What the network sees of ``x_t``; without ``given``, nothing is known."""
+        return (self.nothing(x_t) if given is None else given).seen(x_t)
+
+    def nothing(self, x_t: Samples) -> Given:
+        """That nothing is known, for samples like ``x_t`` (b, c, *spatial)."""
+        masks, extra = (
+            x_t.new_zeros(len(x_t), channels, *x_t.shape[2:])
+            for channels in self.channels(x_t.shape[1])
+        )
+        return Given(x_t, masks.bool(), extra)
+
+    def channels(self, channels: int) -> tuple[int, int]:
+        """Those of what is ``known``, and of what is ``extra``, of samples of so many channels."""
+        return 1, 0
+
+    def in_channels(self, channels: int) -> int:
+        """The channels that the network sees of samples of so many."""
+        return channels + sum(self.channels(channels))
+
+
+def observed(predict: Predict, observation: Observation | None, given: Given | None) -> Predict:
+    """A network, with all but x_t and t given, that is shown what is known, if it observes.
+
+    Raises:
+        ValueError: if it does not, and something is known.
+    """
+    if observation is None:
+        if given is not None:
+            raise ValueError("what is known cannot be given to a model without observation")
+        return predict
+    return lambda x_t, t: predict(observation.seen(x_t, given), t)
