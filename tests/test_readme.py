@@ -7,6 +7,7 @@ import sys
 from contextlib import chdir
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, SOURCE
@@ -48,6 +49,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my.py").write_text(PYTHON["my.py"])
     write_images(tmp_path / "my_images", (16, 16))
+    days = [f"{day},{day.dayofyear},{day.dayofweek}" for day in pd.date_range("2020", periods=999)]
+    (tmp_path / "sales.csv").write_text("\n".join(["day,price,sales", *days]))
     assert len(TRAIN) > 30
     for command in TRAIN:
         words: list = shlex.split(command, comments=True)[2:]
@@ -66,10 +69,13 @@ def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert exit_.value.code in (None, 0)
             continue
         subcommand = words[0] if words and not words[0].startswith("-") else "fit"
+        series = any(part in command for part in ("series", "sales/", "weather/"))
         # A model of other images knows its data, which have no ``source``.
-        words += () if "own/" in command else FAST.get(subcommand, ())
+        words += () if series or "own/" in command else FAST.get(subcommand, ())
+        if series:
+            words += ("--steps", 2) if subcommand == "fit" else ("--steps", 2, "--num_windows", 2)
         if subcommand == "fit":
-            words += () if "--data" in words else ("--source", SOURCE)
+            words += () if series or "--data" in words else ("--source", SOURCE)
             words += ("--max_steps", 4 if "--ckpt_path" in words else 2)  # the one goes on
         with monkeypatch.context() as context:
             if subcommand == "score":
