@@ -27,8 +27,9 @@ from lightning_ddpm.judge.series import (
     day_before,
     distance,
     dressed,
-    lines_of,
+    linear,
     ridge,
+    ridge_ahead,
 )
 
 HOURS = pd.date_range("2020-03-01", periods=600, freq="h")
@@ -89,7 +90,7 @@ def windows(seed: int, n: int = 400, c: int = 3, length: int = 60) -> dict[str, 
 def test_persistence_and_the_day_before_are_what_they_are_called() -> None:
     train, asked = windows(0), windows(1)
     x0 = asked["x0"].numpy()
-    np.testing.assert_array_equal(lines_of(train, asked)[..., 48:], x0[..., 47:48].repeat(12, -1))
+    np.testing.assert_array_equal(linear(train, asked)[..., 48:], x0[..., 47:48].repeat(12, -1))
     np.testing.assert_array_equal(day_before(train, asked)[..., 48:], x0[..., 24:36])
     far = windows(1)
     far["known"] &= torch.arange(60) < 30  # of 30 hours ahead, the last 6 know the day before that
@@ -109,7 +110,7 @@ def test_climatology_has_the_training_values_of_the_hour() -> None:
 
 def test_a_dressed_prediction_has_the_quantiles_of_its_errors_as_far_ahead() -> None:
     train, asked = windows(0), windows(1)
-    fitted, predicted = lines_of(train, train), lines_of(train, asked)
+    fitted, predicted = linear(train, train), linear(train, asked)
     found = dressed(train, fitted, asked, predicted)
     for j, place in ((0, 48), (0, 55), (2, 59)):
         errors = (train["x0"].numpy() - fitted)[:, j, place]
@@ -134,18 +135,23 @@ def test_ridge_is_scikit_learn_s() -> None:
 
 def test_what_can_be_learned_ridge_learns() -> None:
     train, asked = windows(0, 2000), windows(1)
-    truth = asked["x0"].masked_fill(asked["known"], torch.nan).numpy()
-    scores = {n: np.nanmean(crps(e, truth)) for n, e in baselines(train, asked, True).items()}
-    assert min(scores, key=scores.get) == "ridge"
-    assert set(scores) == {"ridge", "persistence", "day_before", "climatology"}
+    scores = {n: np.nanmean(e) for n, e in baselines(train, asked, True).items()}
+    assert min(scores, key=scores.get) == "crps_ridge"
+    names = ("ridge", "persistence", "day_before", "climatology")
+    assert set(scores) == {f"crps_{name}" for name in names}
+    train["known"][:, 0], asked["known"][:, 0] = True, True  # of what is known ahead, ridge knows
+    for batch in (train, asked):
+        batch["x0"][:, 1] = batch["x0"][:, 0].nan_to_num(0) * 2
+    ahead = {n: np.nanmean(e[:, 1]) for n, e in baselines(train, asked, True).items()}
+    assert ahead["crps_ridge"] < 0.3 * ahead["crps_day_before"]
+    assert np.isnan(baselines(train, asked, True)["crps_ridge"][:, 0]).all()
     for batch in (train, asked):  # the third is the sum of the others: its gaps can be read there
         batch["x0"][:, 2] = batch["x0"][:, :2].sum(1)
         batch["known"] = torch.ones_like(batch["known"])
         batch["known"][:, 2, 20:40] = False
-    truth = asked["x0"].masked_fill(asked["known"], torch.nan).numpy()
-    scores = {n: np.nanmean(crps(e, truth)) for n, e in baselines(train, asked, False).items()}
-    assert set(scores) == {"ridge", "lines", "climatology"}
-    assert scores["ridge"] < 0.2 * scores["lines"]
+    scores = {n: np.nanmean(e) for n, e in baselines(train, asked, False).items()}
+    assert set(scores) == {"crps_ridge", "crps_linear", "crps_climatology"}
+    assert scores["crps_ridge"] < 0.2 * scores["crps_linear"]
 
 
 def judge_of(asked: dict[str, torch.Tensor], draws: int) -> SeriesJudge:
@@ -174,18 +180,18 @@ def test_the_judge_compares_each_sample_with_its_own_truth() -> None:
     assert np.mean(parts) == pytest.approx(off)
     lines = judge.table({"samples": 80.0, **noisy}).splitlines()
     assert lines[3].startswith("two")
-    assert lines[3].endswith("loses to persistence, day_before, ridge, climatology")
+    assert lines[3].endswith("loses to climatology, persistence, day_before, ridge")
     assert f"{off:.3f}" in lines[3]
 
 
 def test_the_judge_s_baselines_are_those_of_its_windows() -> None:
     asked = windows(1, 20)
     judge = judge_of(asked, 100)
-    made = baselines(windows(0), asked, True)["ridge"].astype(np.float32)
-    samples = torch.from_numpy(made).movedim(-1, 1).flatten(0, 1)
-    figures = judge.score(samples)
+    train = windows(0)
+    made = dressed(train, ridge_ahead(train, train), asked, ridge_ahead(train, asked))
+    figures = judge.score(torch.from_numpy(made).movedim(-1, 1).flatten(0, 1))
     for name in ("one", "two", "three"):
-        assert figures[f"crps/{name}"] == pytest.approx(figures[f"crps_ridge/{name}"], rel=1e-5)
+        assert figures[f"crps/{name}"] == pytest.approx(figures[f"crps_ridge/{name}"], rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -204,10 +210,12 @@ def test_forecasts_of_held_out_windows_are_written(folder: Path, tmp_path: Path)
         "series": ((5, 7, 12, 18), "float32"),
         "known": ((5, 12, 18), "bool"),
         "truth": ((5, 12, 18), "float32"),
+        "row": ((5, 18), "int64"),
         "time": ((5, 18), "int64"),
     }
     data = SeriesDataModule(context=12, horizon=6)
     rows = (found["time"] - data.table.start) // 3600
+    assert (rows == found["row"]).all()
     assert data.rows()["test"][rows[:, 12:]].all()
     truth = data.table.values[rows].transpose(0, 2, 1)
     np.testing.assert_array_equal(found["truth"], truth)
@@ -262,8 +270,8 @@ def test_test_prints_each_series_beside_the_simple_methods(
     assert figures["samples"] == 35
     assert f"{figures['crps/EWR pressure']:.3f}" in line
     assert "crps_climatology/EWR pressure" in figures
-    call(*run, "--num_samples", 35, "--asks", "gaps")
-    assert "crps_lines/JFK wind" in json.loads((tmp_path / "metrics.json").read_text())
+    call(*run, "--num_samples", 35, "--task", "gaps")
+    assert "crps_linear/JFK wind" in json.loads((tmp_path / "metrics.json").read_text())
 
 
 def own(path: Path, columns: dict[str, np.ndarray], rows: int = 600) -> Path:
@@ -309,7 +317,31 @@ def test_another_table_with_the_same_columns_is_forecast(waves, tmp_path: Path) 
     call("predict", "--ckpt_path", waves[1] / last_of(0), "--csv", path, "--outdir", tmp_path)
     table = pd.read_csv(tmp_path / "forecast.csv")
     price = table[table.series == "price"]
-    assert list(price["time"])[-8:] == list(map(str, [*HOURS[3:5], *HOURS[9:15]]))
+    assert list(price["time"]) == list(map(str, [*HOURS[3:5], *HOURS[9:15]]))
+
+
+def test_what_is_known_ahead_is_not_judged(waves, tmp_path: Path, capfd) -> None:
+    options = ("--csv", waves[0], "--columns", "price, sales", "--known_ahead", "price")
+    call("--config", "series", *TINY, *options, "--trainer.default_root_dir", tmp_path)
+    capfd.readouterr()
+    call("test", "--ckpt_path", tmp_path / last_of(0), "--num_samples", 20)
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "." in line and "loss" not in line] == ["sales"]
+    assert any(line.startswith("14 samples") for line in lines)  # whole windows
+    call("predict", "--ckpt_path", tmp_path / last_of(0), "--outdir", tmp_path)
+    found = pd.read_csv(tmp_path / "forecast.csv")
+    assert list(found[found.series == "sales"].time)[0] == str(HOURS[-1] + pd.Timedelta("1h"))
+
+
+def test_tables_with_little_in_them_are_judged(tmp_path: Path, capfd) -> None:
+    late = np.where(np.arange(600) < 550, np.nan, 1.0)
+    sparse = np.where(np.arange(600) % 9, np.nan, np.arange(600.0))
+    path = own(tmp_path / "own.csv", {"late": late, "sparse": sparse, "none": np.full(600, np.nan)})
+    call("--config", "series", *TINY, "--csv", path, "--trainer.default_root_dir", tmp_path)
+    call("test", "--ckpt_path", tmp_path / last_of(0), "--num_samples", 20)
+    out = capfd.readouterr().out
+    assert " nan" in next(line for line in out.splitlines() if line.startswith("late"))
+    assert not any(line.startswith("none") for line in out.splitlines())
 
 
 def test_tables_that_do_not_fit_are_refused(waves, tmp_path: Path, capfd) -> None:

@@ -12,7 +12,7 @@ from lightning_ddpm.media import Series
 from lightning_ddpm.networks import Transformer
 from lightning_ddpm.noise import BatchNoise, SampleNoise
 from lightning_ddpm.observation import Gaps
-from lightning_ddpm.observation.series import calendar, lines
+from lightning_ddpm.observation.series import calendar, interpolated
 
 N, C, LENGTH = 2000, 3, 48
 X0 = torch.randn(8, C, LENGTH, generator=torch.Generator().manual_seed(0))
@@ -24,9 +24,9 @@ def drawn(n: int, raw: Tensor | None = None, **more: Tensor) -> Tensor:
     return Gaps(12).draw(x0.nan_to_num(0), SampleNoise(0, range(n)), {"x0": x0, **more}).known
 
 
-def test_lines_are_those_of_numpy() -> None:
+def test_interpolation_is_numpy_s() -> None:
     known = torch.rand(8, C, LENGTH) < torch.linspace(0, 0.5, 8)[:, None, None]
-    found = lines(X0, known)
+    found = interpolated(X0, known)
     for i in range(8):
         for j in range(C):
             (places,) = np.nonzero(known[i, j].numpy())
@@ -64,6 +64,15 @@ def test_ends_single_values_and_gaps_are_asked_for() -> None:
     assert (missing.amax(1) >= 6).all()  # at least one series has one
     assert (missing <= 24 + 6).all()
     assert drawn(3)[2].equal(known[2])
+
+
+def test_series_that_are_known_ahead_go_on_beyond_the_end() -> None:
+    noise, x0 = SampleNoise(0, range(N)), torch.zeros(N, C, LENGTH)
+    known = Gaps(12, [1]).draw(x0, noise, {"x0": x0}).known[..., 36:].float()
+    u = torch.special.ndtr(SampleNoise(0, range(N)).draw((8,)))
+    ends = (u[:, 0] < 0.6) & (u[:, 1] < 0.7) & (u[:, 6] < 0.1) & (u[:, 7] > 0.5)
+    assert known[ends][:, 1].mean() > 0.9
+    assert not known[ends][:, [0, 2]].any()
 
 
 def test_what_was_not_measured_is_not_known_and_what_a_batch_says_is() -> None:

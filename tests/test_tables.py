@@ -49,6 +49,15 @@ def test_a_table_may_have_no_time(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.values, [[1, np.nan], [3, 4], [5, -1000]])
 
 
+def test_tables_as_others_write_them_are_read(tmp_path: Path) -> None:
+    midnight = ["t, x ,", "2020-01-01,1,", "2020-01-01 12:00:00,2,", "2020-01-02,3,"]
+    table = read_table(written(tmp_path, midnight))
+    assert table.step == 43_200
+    np.testing.assert_array_equal(table.values[:, 0], [1, 2, 3])
+    table = read_table(written(tmp_path, ["t,x", "1/31/2020,1", "2/1/2020,2"]))
+    assert table.start == datetime(2020, 1, 31, tzinfo=UTC).timestamp()
+
+
 def test_times_with_a_zone_are_in_utc(tmp_path: Path) -> None:
     rows = ["t,x", "2020-10-25T02:30:00+02:00,1", "2020-10-25T02:30:00+01:00,2"]
     table = read_table(written(tmp_path, rows))
@@ -65,7 +74,10 @@ BAD = {
         *("time,a", "2020-01-01,1", "2020-01-02,2", "2020-01-02,3"),
     ],
     "line 3: the time 2020-01-01 comes after a later one": ["t,a", "2020-01-02,1", "2020-01-01,2"],
-    "line 3: the time is not at steps of 3600 s": [
+    "has 3 rows at steps of 86400 s, in a time of ": [
+        *("t,a", "1900-01-01,1", "1900-01-02,1", "2173-10-17,2"),
+    ],
+    "line 3: the time is not at steps of 3600 s, as most are; leave": [
         *("t,a", "2020-01-01 00:00,1", "2020-01-01 00:59,1", "2020-01-01 02:00,2"),
         *("2020-01-01 03:00,2", "2020-01-01 04:00,2"),
     ],
@@ -128,7 +140,7 @@ def test_weather_is_held_out_by_weeks_of_which_training_sees_nothing() -> None:
         places = splits[name].x0[:, None].numpy() + np.arange(asked, 96)
         assert rows[name][places].all()
     assert len(splits["test"]) == 8 * (168 - 24 + 1)
-    filled = SeriesDataModule(asks="gaps").load_splits("test")["test"]
+    filled = SeriesDataModule(task="gaps").load_splits("test")["test"]
     assert rows["test"][filled.x0[:, None].numpy() + np.arange(96)].all()
 
 
@@ -161,7 +173,7 @@ def test_a_table_of_one_s_own_is_split_in_time_and_standardised_by_training(own:
     assert (data.facts["names"], data.facts["horizon"]) == (["a", "b"], 4)
     with pytest.raises(DataError, match="240 rows, and context and horizon together ask for 272"):
         SeriesDataModule(csv=str(own), context=72, horizon=200).load_splits("fit")
-    with pytest.raises(DataError, match="the val split has 24 rows, too few"):
+    with pytest.raises(DataError, match="the val split has nowhere 30 consecutive rows"):
         SeriesDataModule(csv=str(own), context=8, horizon=30).load_splits("fit")
     with pytest.raises(DataError, match="known_ahead: there is no series c"):
         SeriesDataModule(csv=str(own), known_ahead=["c"]).load_splits("fit")
@@ -183,7 +195,7 @@ def test_prediction_follows_the_last_row_that_was_measured(tmp_path: Path) -> No
 
 
 def test_gaps_are_in_the_series_of_one_place() -> None:
-    data = SeriesDataModule(asks="gaps")
+    data = SeriesDataModule(task="gaps")
     known = data.known(torch.arange(300))
     missing = ~known
     assert (missing.any(2).reshape(300, 3, 4).all(2).sum(1) == 1).all()
@@ -191,7 +203,7 @@ def test_gaps_are_in_the_series_of_one_place() -> None:
     assert (int(width.min()), int(width.max())) == (6, 24)
     assert missing.any(1).float().diff(dim=1).abs().sum(1).eq(2).all()
     assert data.known(torch.tensor([7])).equal(known[7:8])
-    scattered = SeriesDataModule(asks="scattered").known(torch.arange(50))
+    scattered = SeriesDataModule(task="scattered").known(torch.arange(50))
     assert scattered.float().mean().item() == pytest.approx(0.5, abs=0.01)
 
 

@@ -90,8 +90,8 @@ def expand(arguments: list[str], saved: Saved | None = None) -> list[str]:
             classes += words(name, values)
         elif name == "--data":
             classes += words(name, values)
-        elif name in LISTS and not values[0].startswith("["):
-            rest += words(name, [json.dumps(",".join(values).split(","))])
+        elif name in LISTS and values and not values[0].startswith("["):
+            rest += words(name, [json.dumps([v.strip() for v in ",".join(values).split(",")])])
         elif name == "--model.labels":
             called = saved.class_names if saved else ()
             rest += words(name, [as_labels(value, called) for value in values])

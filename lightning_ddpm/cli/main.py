@@ -31,7 +31,8 @@ TOOLS = ("classify", "export", "score")
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
 LIMITS = [f"limit_{split}_batches" for split in ("train", "val", "test", "predict")]
 # By the data, where a recipe has None.
-DECIDED = ("shape", "in_channels", "num_classes", "mean", "std", "names", "horizon")
+DECIDED = ("shape", "in_channels", "num_classes", "mean", "std", "names")
+DECIDED += ("horizon", "ahead")
 
 
 class CLI(LightningCLI):

@@ -25,7 +25,7 @@ DRAWN_WINDOWS, DRAWN_EACH = 4, 25
 MOST_TRAINING = 10_000  # windows that simple methods learn from
 NETWORK_TIMEOUT = 10  # seconds
 
-Asks = Literal["forecast", "gaps", "scattered"]
+Task = Literal["forecast", "gaps", "scattered"]
 
 
 class Windows(ArrayDataset):
@@ -50,14 +50,16 @@ class Windows(ArrayDataset):
         return moved
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """The windows at ``index`` (b), with the time of each row, if it is known."""
-        rows = self.x0[index][:, None] + torch.arange(self.length, device=self.x0.device)
-        there = (rows >= 0) & (rows < len(self.values))
-        values = self.values[rows.clamp(0, len(self.values) - 1)]
-        batch = {"x0": values.masked_fill(~there[..., None], torch.nan).transpose(1, 2)}
-        if self.table.start is None:
-            return batch
-        return batch | {"time": self.table.start + self.table.step * rows}
+        """The windows at ``index`` (b), with the ``row`` of each value and, if known, its ``time``.
+
+        Beyond the table nothing was measured.
+        """
+        row = self.x0[index][:, None] + torch.arange(self.length, device=self.x0.device)
+        there = (row >= 0) & (row < len(self.values))
+        values = self.values[row.clamp(0, len(self.values) - 1)]
+        values = values.masked_fill(~there[..., None], torch.nan).transpose(1, 2)
+        batch, start = {"x0": values, "row": row}, self.table.start
+        return batch if start is None else batch | {"time": start + self.table.step * row}
 
 
 class SeriesDataModule(ArrayDataModule):
@@ -76,9 +78,9 @@ class SeriesDataModule(ArrayDataModule):
         context: rows that are known.
         horizon: rows that are forecast.
         known_ahead: series that are known in the horizon, too.
-        asks: what is asked of windows for test and validation: a ``forecast``, or to fill ``gaps``
-            of 6 to 24 rows in the series of one place (whose names have the first word in common),
-            or every second value, ``scattered``.
+        task: what is asked of windows that are held out: a ``forecast``, or to fill ``gaps`` of 6
+            to 24 rows in the series of one place (whose names have the first word in common), or
+            every second value, ``scattered``.
         draws: how many samples ``predict`` generates of each window.
         data_dir: folder of ``ETT/ETTh1.csv``, which is downloaded to it if it is not there; if not
             given, the environment variable ``LIGHTNING_DDPM_DATA``, else ``data``.
@@ -100,7 +102,7 @@ class SeriesDataModule(ArrayDataModule):
         context: int = 72,
         horizon: int = 24,
         known_ahead: Sequence[str] | None = None,
-        asks: Asks = "forecast",
+        task: Task = "forecast",
         draws: int = 100,
         data_dir: str | None = None,
         batch_size: int = 64,
@@ -123,7 +125,7 @@ class SeriesDataModule(ArrayDataModule):
         self.columns = columns
         self.context, self.horizon, self.length = context, horizon, context + horizon
         self.known_ahead = known_ahead
-        self.asks: Asks = asks
+        self.task: Task = task
         self.draws = draws
         self.data_dir = path_of(data_dir or os.environ.get("LIGHTNING_DDPM_DATA", "data"))
         self.num_windows = num_windows
@@ -135,6 +137,7 @@ class SeriesDataModule(ArrayDataModule):
         if self.csv is not None:
             table = read_table(path_of(self.csv), columns)
         elif self.dataset == "ETTh1":
+            self.prepare_data()
             table = read_table(self.path, columns)
         else:
             table = weather(columns)
@@ -174,19 +177,18 @@ class SeriesDataModule(ArrayDataModule):
 
     def load_splits(self, stage: str) -> dict[str, ArrayDataset]:
         """Find the windows of each split."""
-        if len(self.table.values) < self.length:
-            have = f"the table has {len(self.table.values)} rows"
-            raise DataError(f"{have}, and context and horizon together ask for {self.length}")
-        splits = {}
+        n, splits = len(self.table.values), {}
+        if n < self.length:
+            asked = f"context and horizon together ask for {self.length}"
+            raise DataError(f"the table has {n} rows, and {asked}")
         for name in ["test"] if stage == "test" else ["train", "val"]:
             part = np.lib.stride_tricks.sliding_window_view(self.rows()[name], self.length)
-            whole = name == "train" or self.asks != "forecast"
+            whole = name == "train" or self.task != "forecast"
             starts = (part if whole else part[:, self.context :]).all(1).nonzero()[0]
             if len(starts) == 0:
-                rows = f"{self.rows()[name].sum()} rows"
-                raise DataError(
-                    f"the {name} split has {rows}, too few for a window of {self.length}"
-                )
+                rows = f"{self.length if whole else self.horizon} consecutive rows"
+                less = "a smaller context or horizon asks for less"
+                raise DataError(f"the {name} split has nowhere {rows}: {less}")
             splits[name] = Windows(torch.from_numpy(starts), self.table, self.length)
         return splits
 
@@ -227,19 +229,21 @@ class SeriesDataModule(ArrayDataModule):
     def known(self, places: Int[Tensor, " b"]) -> Bool[Tensor, "b c length"]:
         """What is known of windows at these places of their split, if it was measured."""
         row, names = torch.arange(self.length), self.table.names
-        if self.asks == "forecast":
+        if self.task == "forecast":
             ahead = torch.tensor([name in (self.known_ahead or ()) for name in names])
             known = (row < self.context) | ahead[:, None]
             return known.expand(len(places), *known.shape)
         drawn = [np.random.default_rng([0, place]) for place in places.tolist()]
-        if self.asks == "scattered":
+        if self.task == "scattered":
             known = [random.random(self.raw_shape) < 0.5 for random in drawn]
             return torch.from_numpy(np.stack(known))
         where = [name.split()[0] for name in names]
         hit = [random.choice(sorted({*where})) for random in drawn]
+        margin = min(12, self.length // 8)
         width = torch.tensor([random.integers(6, 25) for random in drawn])[:, None]
+        width = width.clamp(max=self.length - 2 * margin)
         first = torch.tensor([random.random() for random in drawn])[:, None]
-        first = (12 + first * (self.length - 24 - width)).long()
+        first = (margin + first * (self.length - 2 * margin - width)).long()
         gap = (first <= row) & (row < first + width)
         mine = torch.tensor([[place == one for place in where] for one in hit])
         return ~(gap[:, None] & mine[:, :, None])
@@ -249,12 +253,12 @@ class SeriesDataModule(ArrayDataModule):
         train = self.training_split()
         places = torch.tensor(spaced(len(train), MOST_TRAINING))
         batch = train.__getitems__(places.tolist()) | {"known": self.known(places)}
-        options = (self.table.names, self.draws, self.num_samples, self.asks == "forecast")
+        options = (self.table.names, self.draws, self.num_samples, self.task == "forecast")
         return SeriesJudge(batch, self.held_out, *options)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How the series are called and standardised, and how far is forecast."""
+        """How the series are called and standardised, how far is forecast, what is known ahead."""
         train = self.table.values[self.rows()["train"]]
         measured = ~np.isnan(train)
         count, filled = measured.sum(0).clip(1), np.where(measured, train, 0).astype(np.float64)
@@ -265,6 +269,7 @@ class SeriesDataModule(ArrayDataModule):
             "mean": mean.tolist(),
             "std": np.where(std > 0, std, 1.0).tolist(),
             "horizon": self.horizon,
+            "ahead": [self.table.names.index(name) for name in self.known_ahead or ()],
         }
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from lightning_ddpm.files import DataError
 
 AIRPORTS, FASTEST_WIND = ("JFK", "LGA", "EWR"), 50.0  # m/s: what is above it is a fault
+MOST_MISSING = 100  # rows for each that is there
 WEATHER = {  # the package's columns: what we call them, their factor and zero
     "temp": ("temperature", 1 / 1.8, 32.0),  # °F to °C
     "wind_speed": ("wind", 0.44704, 0.0),  # mph to m/s
@@ -79,20 +80,21 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
     import pandas as pd
 
     try:
-        rows: Any = pd.read_csv(path, skipinitialspace=True)
+        rows: Any = pd.read_csv(path, skipinitialspace=True, index_col=False)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (ValueError, OSError) as error:  # pandas' own are ValueErrors
         raise DataError(f"{path} cannot be read as a table: {error}") from error
+    rows.columns = [str(name).strip() for name in rows]
     if len(rows) < 2:
         raise DataError(f"{path} has {len(rows)} rows below its header; at least 2 are needed")
     first = rows.columns[0]
     has_time = not pd.api.types.is_numeric_dtype(rows[first])
     time = seconds_of(path, rows.pop(first)) if has_time else None
-    if missing := [name for name in columns or () if name not in rows]:
-        raise DataError(f"{path} has no column {missing[0]}, but {', '.join(map(str, rows))}")
-    values = numbers_of(path, rows[list(columns)] if columns else rows)
-    names = list(columns) if columns else [str(name) for name in rows]
+    names = list(columns or [name for name in rows if not name.startswith("Unnamed: ")])
+    if missing := [name for name in names if name not in rows]:
+        raise DataError(f"{path} has no column {missing[0]}, but {', '.join(rows)}")
+    values = numbers_of(path, rows[names])
     return Table(values, names) if time is None else at_equal_steps(path, values, names, time)
 
 
@@ -118,7 +120,9 @@ def seconds_of(path: Path, texts: Any) -> Int[np.ndarray, " rows"]:
     """Times in seconds since 1970, in UTC where they have a zone; they must rise."""
     import pandas as pd
 
-    times = pd.to_datetime(texts, errors="coerce", utc=True)
+    times = pd.to_datetime(texts, errors="coerce", utc=True, format="ISO8601")
+    if times.isna().any():
+        times = pd.to_datetime(texts, errors="coerce", utc=True)
     if times.isna().any():
         row = int(times.isna().to_numpy().nonzero()[0][0])
         found = f"{texts.iloc[row]!r} in column {texts.name}"
@@ -144,8 +148,12 @@ def at_equal_steps(
     if rest.any():
         row = int(rest.nonzero()[0][0])
         raise DataError(
-            f"{path}, line {row + 2}: the time is not at steps of {step} s, as most are"
+            f"{path}, line {row + 2}: the time is not at steps of {step} s, as most are; leave the "
+            "column of times out where steps are not equal, as months are not"
         )
+    if places[-1] > MOST_MISSING * len(values):
+        have = f"{len(values)} rows at steps of {step} s"
+        raise DataError(f"{path} has {have}, in a time of {places[-1] + 1} steps: is one mistyped?")
     filled = np.full((places[-1] + 1, len(names)), np.nan, np.float32)
     filled[places] = values
     return Table(filled, names, int(seconds[0]), step)

@@ -10,12 +10,12 @@ from torchmetrics.utilities import dim_zero_cat
 
 from lightning_ddpm.judge.base import Judge
 from lightning_ddpm.media.series import grouped
-from lightning_ddpm.observation.series import DAY, calendar, lines
+from lightning_ddpm.observation.series import DAY, calendar, interpolated
 
 LEVELS = np.arange(1, 20) / 20  # of CSDI's quantiles
 DRESSED = (np.arange(100) + 0.5) / 100  # of the residuals that dress a prediction of one value
 PENALTY = 300.0  # of ridge regression's squared weights, for standardised inputs
-QUARTERS = 4  # of the horizon
+PARTS = 4  # of the horizon
 
 Values = Float[np.ndarray, "_ c length"]
 Ensemble = Float[np.ndarray, "_ c length m"]
@@ -29,7 +29,7 @@ class SeriesJudge(Judge):
 
     Of each series, where it was not known: the CRPS, from the samples and as CSDI has it; how often
     the middle 90% of the samples have the truth among them; and the mean absolute error of their
-    median. Beside them, the CRPS of straight lines, which are persistence in a forecast, of the day
+    median. Beside them, the CRPS of persistence, or in gaps of linear interpolation, of the day
     before, of climatology, and of ridge regression, all with the quantiles of their errors in
     training.
 
@@ -45,6 +45,7 @@ class SeriesJudge(Judge):
     series: list[Tensor]
     indices: list[Tensor]
     paired = True
+    baselines: dict[str, Values] | None = None
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class SeriesJudge(Judge):
         self.train_windows = train
         self.held_out = held_out
         self.names = names
-        self.draws = draws
+        self.draws = self.together = draws
         self.samples = most
         self.forecasts = forecasts
         for name in ("series", "indices"):
@@ -90,8 +91,7 @@ class SeriesJudge(Judge):
         """The figures, as ``crps/NAME`` of each series."""
         index, order = dim_zero_cat(self.indices).cpu().sort()
         windows = {"series": dim_zero_cat(self.series).cpu()[order], "window": index // self.draws}
-        first = index[:: self.draws]
-        asked = {name: value.cpu() for name, value in self.held_out(first.tolist()).items()}
+        asked = {n: v.cpu() for n, v in self.held_out(index[:: self.draws].tolist()).items()}
         ensemble = grouped(windows)["series"].movedim(1, -1).numpy()
         truth = asked["x0"].masked_fill(asked["known"], torch.nan).numpy()
         error = crps(ensemble, truth)
@@ -102,15 +102,16 @@ class SeriesJudge(Judge):
             "median_error": np.abs(np.median(ensemble, axis=-1) - truth),
         }
         if self.forecasts:
-            places = np.flatnonzero(~np.isnan(truth).all((0, 1)))
-            for part in np.array_split(places, min(QUARTERS, len(places))):
-                name = f"crps_{part[0] - places[0] + 1}_to_{part[-1] - places[0] + 1}"
-                figures[name] = error[..., part]
-        train = {name: value.cpu() for name, value in self.train_windows.items()}
-        for name, baseline in baselines(train, asked, self.forecasts).items():
-            figures[f"crps_{name}"] = crps(baseline, truth)
+            (steps,) = np.nonzero(~asked["known"].all(0).all(0).numpy())
+            for part in np.array_split(steps, min(PARTS, len(steps))):
+                first, last = part[[0, -1]] - steps[0] + 1
+                figures[f"crps_{first}_to_{last}"] = error[..., part]
+        if self.baselines is None:
+            train = {name: value.cpu() for name, value in self.train_windows.items()}
+            self.baselines = baselines(train, asked, self.forecasts)
+        figures |= self.baselines
         return {
-            f"{name}/{series}": torch.tensor(mean(values[:, j]))
+            f"{name}/{series}": torch.tensor(np.nanmean(values[:, j]))
             for name, values in figures.items()
             for j, series in enumerate(self.names)
             if not np.isnan(values[:, j]).all()
@@ -119,26 +120,21 @@ class SeriesJudge(Judge):
     def table(self, figures: dict[str, float]) -> str:
         """A line for each series, and a column for each figure; whom it loses to is told."""
         kinds = list(dict.fromkeys(name.split("/")[0] for name in figures if "/" in name))
-        others = [k for k in kinds if k.startswith("crps_") and not k[5].isdigit()]
-        width = max(len("series"), *map(len, self.names))
+        others = [kind for kind in kinds if kind.startswith("crps_") and not kind[5].isdigit()]
         heads = [kind.removeprefix("crps_") if kind in others else kind for kind in kinds]
-        lines = [f"{figures['samples']:.0f} samples; CRPS of other methods in the last columns:"]
-        lines.append(" ".join([f"{'series':{width}}", *heads]))
+        width = max(len("series"), *map(len, self.names))
+        lines = [
+            f"{figures['samples']:.0f} samples; the last {len(others)} columns are others' CRPS:",
+            " ".join([f"{'series':{width}}", *heads]),
+        ]
         for series in self.names:
-            found = [figures.get(f"{kind}/{series}") for kind in kinds]
-            if found[0] is None:
-                continue
-            cells = zip(found, heads, strict=True)
-            line = " ".join([f"{series:{width}}", *(f"{v:{len(head)}.3f}" for v, head in cells)])
-            better = [k for k in others if figures[f"{k}/{series}"] < found[0]]
-            names = ", ".join(kind.removeprefix("crps_") for kind in better)
-            lines.append(line + f"  loses to {names}" * bool(better))
+            found = [figures.get(f"{kind}/{series}", np.nan) for kind in kinds]
+            cells = [f"{value:{len(head)}.3f}" for value, head in zip(found, heads, strict=True)]
+            beside = zip(kinds, heads, found, strict=True)
+            better = [head for kind, head, value in beside if kind in others and value < found[0]]
+            line = " ".join([f"{series:{width}}", *cells]) + f"  loses to {', '.join(better)}"
+            lines.append(line if better else line.removesuffix("  loses to "))
         return "\n".join(lines)
-
-
-def mean(values: Shaped[np.ndarray, "*shape"]) -> float:
-    """Of what is not NaN."""
-    return float(np.nanmean(values))
 
 
 def crps(
@@ -167,18 +163,20 @@ def coverage(samples: Ensemble, truth: Values, part: float = 0.9) -> Values:
     return np.where(np.isnan(truth), np.nan, (truth >= low) & (truth <= high))
 
 
-def baselines(train: Batch, asked: Batch, forecasts: bool) -> dict[str, Ensemble]:
-    """What simple methods, which learn from training windows, make of those that are asked for."""
-    found = {"lines" if not forecasts else "persistence": lines_of}
-    if forecasts and "time" in train:
-        found["day_before"] = day_before
-    found["ridge"] = ridge_ahead if forecasts else ridge_beside
-    made = {}
-    for name, method in found.items():
-        predicted = method(train, train), method(train, asked)
-        if predicted[0] is not None and predicted[1] is not None:
-            made[name] = dressed(train, predicted[0], asked, predicted[1])
-    return made | {"climatology": climatology(train, asked)}
+def baselines(train: Batch, asked: Batch, forecasts: bool) -> dict[str, Values]:
+    """The CRPS of what simple methods, which learn from training windows, make of others."""
+    truth = asked["x0"].masked_fill(asked["known"], torch.nan)
+    mean = train["x0"].transpose(0, 1).flatten(1).nanmean(1)[:, None]
+    train, asked = ({**batch, "x0": batch["x0"] - mean} for batch in (train, asked))
+    methods = {"persistence": linear, "day_before": day_before, "ridge": ridge_ahead}
+    if not forecasts:
+        methods = {"linear": linear, "ridge": ridge_beside}
+    made = {"climatology": climatology(train, asked)}
+    for name, method in methods.items():
+        fitted, predicted = method(train, train), method(train, asked)
+        if fitted is not None and predicted is not None:
+            made[name] = dressed(train, fitted, asked, predicted)
+    return {f"crps_{name}": crps(found, (truth - mean).numpy()) for name, found in made.items()}
 
 
 def measured(batch: Batch) -> Bool[Tensor, "n c length"]:
@@ -186,15 +184,17 @@ def measured(batch: Batch) -> Bool[Tensor, "n c length"]:
     return batch["known"] & ~batch["x0"].isnan()
 
 
-def lines_of(train: Batch, asked: Batch) -> Values:
-    """Straight lines between what is known, level after it: persistence."""
-    return lines(asked["x0"].nan_to_num(0), measured(asked)).numpy()
+def linear(train: Batch, asked: Batch) -> Values:
+    """Linear interpolation between what is known, and level after it, which is persistence."""
+    return interpolated(asked["x0"].nan_to_num(0), measured(asked)).numpy()
 
 
 def day_before(train: Batch, asked: Batch) -> Values | None:
-    """What was the last time that the same time of the day was known; nothing, if it never was."""
+    """The value at the same time of the last known day; None if no day is, or no times are."""
+    if "time" not in asked:
+        return None
     step = int(asked["time"][0, 1] - asked["time"][0, 0])
-    filled, end = lines_of(train, asked), int(asked["known"][0].any(0).sum())
+    filled, end = linear(train, asked), int(asked["known"][0].all(0).sum())
     period, length = DAY // step, filled.shape[2]
     if DAY % step or not 1 < period <= end:
         return None
@@ -247,8 +247,8 @@ def climatology(train: Batch, asked: Batch) -> Ensemble:
 
 
 def features(batch: Batch) -> Float[np.ndarray, "n features length"]:
-    """Straight lines between what is known, and the calendar."""
-    filled = lines(batch["x0"].nan_to_num(0), measured(batch))
+    """What is known, interpolated, and the calendar."""
+    filled = interpolated(batch["x0"].nan_to_num(0), measured(batch))
     return torch.cat([filled, calendar(batch.get("time"), filled)], dim=1).numpy()
 
 
@@ -258,7 +258,7 @@ def ridge_ahead(train: Batch, asked: Batch) -> Values:
 
     def inputs(batch: Batch) -> Float[np.ndarray, "n d"]:
         c, values = known.shape[0], features(batch)
-        return np.concatenate([values[:, :c][:, known], values[:, c:, ~known.any(0)][..., 0]], 1)
+        return np.concatenate([values[:, :c][:, known], values[:, c:, ~known.all(0)][..., 0]], 1)
 
     outputs = train["x0"].numpy()[:, ~known]
     found = np.zeros((n, *known.shape), np.float32)
@@ -267,7 +267,7 @@ def ridge_ahead(train: Batch, asked: Batch) -> Values:
 
 
 def ridge_beside(train: Batch, asked: Batch) -> Values:
-    """Each series by ridge regression on straight lines of all at the time, and the calendar."""
+    """Each series by ridge regression on all, interpolated, at the time, and the calendar."""
     values, now = (features(batch).transpose(0, 2, 1) for batch in (train, asked))
     found = np.zeros(asked["x0"].shape, np.float32)
     for j in range(found.shape[1]):

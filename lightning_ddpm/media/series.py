@@ -95,18 +95,22 @@ class Series(Medium):
         return [*written, folder / "forecast.csv", folder / "forecast.png"]
 
     def forecast(self, windows: Arrays) -> Any:
-        """A data frame of the quantiles of all that was not known, and when it is."""
+        """A data frame of the quantiles of all that was not known, and when it is.
+
+        Where there are no times, their rows are told, counted from 0.
+        """
         import pandas as pd
 
-        series, known = windows[self.name].numpy(), windows["known"].numpy()
-        window, channel, place = (~known).nonzero()
+        series, known, row = (windows[name].numpy() for name in (self.name, "known", "row"))
+        window, channel, place = (~known & (row >= 0)[:, None]).nonzero()
         names = np.array(self.names or [str(i) for i in range(known.shape[1])])
-        time: Any = place
+        when: dict[str, Any] = {"row": row[window, place]}
         if "time" in windows:
-            time = pd.to_datetime(windows["time"].numpy()[window, place], unit="s")
-        columns: dict[str, Any] = {"window": window, "time": time, "series": names[channel]}
+            seconds = windows["time"].numpy()[window, place]
+            when = {"time": pd.to_datetime(seconds, unit="s")}
         quantiles = np.quantile(series, QUANTILES, axis=1)[:, window, channel, place]
-        return pd.DataFrame(columns | dict(zip(map(str, QUANTILES), quantiles, strict=True)))
+        columns = dict(zip(map(str, QUANTILES), quantiles, strict=True))
+        return pd.DataFrame({"window": window, **when, "series": names[channel], **columns})
 
 
 def grouped(samples: Arrays) -> dict[str, Tensor]:

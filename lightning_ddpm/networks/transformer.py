@@ -1,7 +1,5 @@
 """A Transformer whose tokens are the positions of a sample."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,7 +59,7 @@ class Transformer(Network):
     def forward(self, x_t: Samples, t: TimeSteps, condition: Condition | None = None) -> Output:
         """Predict from noisy samples ``x_t`` (b, c, *spatial) at time steps ``t`` (b)."""
         tokens = self.stem(x_t.flatten(2).transpose(1, 2))  # (b, positions, width)
-        tokens = tokens + self.place(places(x_t.shape[2:], self.width).to(x_t))
+        tokens = tokens + self.place(places(x_t.shape[2:], self.width, x_t.device))
         embedding = F.silu(self.embedding(t))
         for block in self.blocks:
             tokens = block(tokens, embedding)
@@ -105,12 +103,12 @@ class Block(nn.Module):
         return tokens + (1 + gate_mlp) * self.dropout(self.mlp(x))
 
 
-def places(spatial: torch.Size, width: int) -> Float[Tensor, "n width"]:
+def places(spatial: torch.Size, width: int, device: torch.device) -> Float[Tensor, "n width"]:
     """Sinusoids of each position, of wavelengths up to some 6,000, of all axes together."""
-    frequencies = torch.exp(-math.log(1000) * torch.arange(width // 2) / (width // 2))
-    found = torch.zeros(*spatial, width)
+    frequencies = torch.logspace(0, -3, width // 2, device=device)
+    found = torch.zeros(*spatial, width, device=device)
     for axis, size in enumerate(spatial):
-        angles = torch.arange(size)[:, None] * frequencies
+        angles = torch.arange(size, device=device)[:, None] * frequencies
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)
         waves = waves.roll(axis * width // 4, dims=1)  # the axes differ
         found = found + waves.reshape(*[size if i == axis else 1 for i in range(len(spatial))], -1)

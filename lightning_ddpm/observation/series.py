@@ -24,15 +24,17 @@ class Gaps(Observation):
     Of six training windows in ten the end is unknown, mostly the ``horizon``; of the others, values
     at random, or some series for 6 to 24 steps of time. Of all of them, up to eight values in ten
     are hidden as well, and of every second one some series, so that little data last for longer.
-    The network is also shown straight lines between what is known, and the hour of the day and the
-    day of the year. Where a batch says what is ``known`` of it, that is taken; its ``time`` (b,
-    length) is in seconds since 1970, in UTC. NaN was not measured.
+    The network is also shown what is known, interpolated, and the hour of the day and the day of
+    the year. Where a batch says what is ``known`` of it, that is taken; its ``time`` (b, length) is
+    in seconds since 1970, in UTC. NaN was not measured.
 
     Args:
         horizon: steps of time that are forecast; in a recipe the data's, else 24 if not given.
+        ahead: the series, by number, that are known beyond the end; in a recipe the data's.
     """
 
     horizon: int | None = None
+    ahead: Sequence[int] | None = None
 
     def draw(self, x0: Samples, noise: Noise, batch: Batch = None) -> Given:
         """Choose what is unknown of what was measured."""
@@ -64,16 +66,16 @@ class Gaps(Observation):
         time: Int[Tensor, "b length"] | None = None,
     ) -> Given:
         """That these values are known."""
-        extra = torch.cat([lines(x0, known), calendar(time, x0)], dim=1)
+        extra = torch.cat([interpolated(x0, known), calendar(time, x0)], dim=1)
         return Given(x0, known, extra, measured)
 
     def channels(self, channels: int) -> tuple[int, int]:
-        """A mask and a line for each series, and the calendar."""
+        """A mask and an interpolation for each series, and the calendar."""
         return channels, channels + CALENDAR
 
     def naive(self, given: Given, train: Training) -> Samples:
-        """Straight lines."""
-        return lines(given.values, given.known)
+        """Linear interpolation."""
+        return interpolated(given.values, given.known)
 
 
 def uniforms(noise: Noise, shape: Sequence[int], x0: Samples) -> Float[Tensor, "b ..."]:
@@ -81,10 +83,10 @@ def uniforms(noise: Noise, shape: Sequence[int], x0: Samples) -> Float[Tensor, "
     return torch.special.ndtr(noise.draw(shape)).to(x0.device)
 
 
-def lines(values: Samples, known: Known) -> Samples:
-    """Straight lines between the known values of each series, level before and after them.
+def interpolated(values: Samples, known: Known) -> Samples:
+    """Linear interpolation between the known values of each series, level before and after them.
 
-    Of a series of which nothing is known, 0.
+    0 where a series has no known value.
     """
     length = values.shape[2]
     place = torch.arange(length, device=values.device).expand(values.shape)

@@ -67,7 +67,8 @@ def arrays_of(model: Diffusion, x0: Samples, asked: Asked) -> dict[str, Tensor]:
         for name, value in model.observation.shown(given).items():
             arrays[name] = medium.decode(value) if value.is_floating_point() else value
         arrays["truth"] = medium.decode_known(truth, torch.ones_like(given.known), raw)
-        arrays |= {name: asked.batch[name] for name in ("window", "time") if name in asked.batch}
+        beside = ("window", "row", "time")
+        arrays |= {name: asked.batch[name] for name in beside if name in asked.batch}
     if asked.labels is not None:
         arrays["labels"] = asked.labels
     return {name: value.cpu() for name, value in arrays.items()}

@@ -141,7 +141,8 @@ class SampleEvaluation(Callback):
             if self.judge is None:
                 return
             self.judge.to(measuring_device(pl_module.device))
-            self.size = min(self.num_samples, self.judge.most)
+            few, together = min(self.num_samples, self.judge.most), self.judge.together
+            self.size = max(few // together, 1) * together
             if not self.judge.paired:
                 asked = asked_of(trainer, model, range(self.size), EVALUATION_SEED)
                 self.set_beside(data, model, asked, share)
