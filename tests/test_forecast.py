@@ -330,7 +330,7 @@ def test_what_is_known_ahead_is_not_judged(waves, tmp_path: Path, capfd) -> None
     assert any(line.startswith("14 samples") for line in lines)  # whole windows
     call("predict", "--ckpt_path", tmp_path / last_of(0), "--outdir", tmp_path)
     found = pd.read_csv(tmp_path / "forecast.csv")
-    assert list(found[found.series == "sales"].time)[0] == str(HOURS[-1] + pd.Timedelta("1h"))
+    assert found[found.series == "sales"].time.min() == str(HOURS[-1] + pd.Timedelta("1h"))
 
 
 def test_tables_with_little_in_them_are_judged(tmp_path: Path, capfd) -> None:
