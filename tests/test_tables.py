@@ -12,8 +12,8 @@ import torch
 from conftest import FULL_MNIST
 
 from lightning_ddpm.data import DataError, SeriesDataModule
-from lightning_ddpm.data.series import ETTH1, Windows, download
-from lightning_ddpm.data.tables import read_table, weather
+from lightning_ddpm.data.tables import ETTH1, download, read_table, weather
+from lightning_ddpm.data.windows import Windows
 
 HOURS = [f"2020-03-{1 + i // 24:02d} {i % 24:02d}:00" for i in range(240)]
 

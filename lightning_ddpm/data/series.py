@@ -1,10 +1,8 @@
 """Windows of series: of hourly weather, of ETTh1, or of any table of one's own."""
 
 import os
-import urllib.request
 from collections.abc import Sequence
 from functools import cached_property
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,52 +12,17 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset
-from lightning_ddpm.data.tables import Table, read_table, weather
-from lightning_ddpm.files import DataError, path_of, replacing
+from lightning_ddpm.data.tables import ETTH1, Table, download, read_table, weather
+from lightning_ddpm.data.windows import Windows
+from lightning_ddpm.files import DataError, path_of
 from lightning_ddpm.judge import SeriesJudge
 from lightning_ddpm.shapes import spaced
 
-ETTH1 = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/ETTh1.csv"
 WEEK, MONTH = 168, 720  # hours
 DRAWN_WINDOWS, DRAWN_EACH = 4, 25
 MOST_TRAINING = 10_000  # windows that simple methods learn from
-NETWORK_TIMEOUT = 10  # seconds
 
 Task = Literal["forecast", "gaps", "scattered"]
-
-
-class Windows(ArrayDataset):
-    """Windows of a table, cut when they are asked for.
-
-    Args:
-        starts: the row that each begins with (n); of rows that are not there nothing was measured.
-        table: the series.
-        length: rows of a window.
-    """
-
-    def __init__(self, starts: Int[Tensor, " n"], table: Table, length: int) -> None:
-        super().__init__(starts)
-        self.table = table
-        self.length = length
-        self.values = torch.from_numpy(table.values)
-
-    def to(self, device: torch.device) -> "Windows":
-        """The same on a device."""
-        moved = Windows(self.x0.to(device), self.table, self.length)
-        moved.values = self.values.to(device)
-        return moved
-
-    def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """The windows at ``index`` (b), with the ``row`` of each value and, if known, its ``time``.
-
-        Beyond the table nothing was measured.
-        """
-        row = self.x0[index][:, None] + torch.arange(self.length, device=self.x0.device)
-        there = (row >= 0) & (row < len(self.values))
-        values = self.values[row.clamp(0, len(self.values) - 1)]
-        values = values.masked_fill(~there[..., None], torch.nan).transpose(1, 2)
-        batch, start = {"x0": values, "row": row}, self.table.start
-        return batch if start is None else batch | {"time": start + self.table.step * row}
 
 
 class SeriesDataModule(ArrayDataModule):
@@ -271,20 +234,3 @@ class SeriesDataModule(ArrayDataModule):
             "horizon": self.horizon,
             "ahead": [self.table.names.index(name) for name in self.known_ahead or ()],
         }
-
-
-def download(url: str, path: Path) -> None:
-    """Download a file, whole or not at all.
-
-    Raises:
-        DataError: if it cannot be had.
-    """
-    try:
-        with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT) as answer:
-            content = answer.read()
-    except (OSError, HTTPException) as error:
-        problem = f"{path} is not there, and {url} cannot be had ({error})"
-        raise DataError(f"{problem}; put the file there or connect to the network") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)

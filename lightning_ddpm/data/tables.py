@@ -1,6 +1,8 @@
 """Tables of numbers, a row for each step of time: read, checked, and brought to equal steps."""
 
+import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,8 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from lightning_ddpm.files import DataError
+from lightning_ddpm.files import DataError, replacing
 
+ETTH1 = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/ETTh1.csv"
+NETWORK_TIMEOUT = 10  # seconds
 AIRPORTS, FASTEST_WIND = ("JFK", "LGA", "EWR"), 50.0  # m/s: what is above it is a fault
 MOST_MISSING = 100  # rows for each that is there
 WEATHER = {  # the package's columns: what we call them, their factor and zero
@@ -157,3 +161,20 @@ def at_equal_steps(
     filled = np.full((places[-1] + 1, len(names)), np.nan, np.float32)
     filled[places] = values
     return Table(filled, names, int(seconds[0]), step)
+
+
+def download(url: str, path: Path) -> None:
+    """Download a file, whole or not at all.
+
+    Raises:
+        DataError: if it cannot be had.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT) as answer:
+            content = answer.read()
+    except (OSError, HTTPException) as error:
+        problem = f"{path} is not there, and {url} cannot be had ({error})"
+        raise DataError(f"{problem}; put the file there or connect to the network") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
