@@ -123,6 +123,7 @@ class Diffusion(nn.Module):
             extra = {"weak": noise.uniform() < self.network.weak_dropout}
         if self.observation is not None:
             given = self.observation.draw(x0, noise, batch)
+            x0 = given.values
         if self.training and given is not None:
             given = given.without(noise.uniform() < self.condition_dropout)
         return self.denoising_loss(x0, t, epsilon, condition, given, **extra)

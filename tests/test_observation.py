@@ -142,6 +142,11 @@ def test_small_images_are_means_of_squares_as_bytes() -> None:
     assert not given.known.any()
 
 
+@pytest.mark.parametrize("observation", [Holes(), LowResolution(4)])
+def test_images_are_learned_as_they_are(observation: Observation) -> None:
+    assert observation.draw(IMAGES, SampleNoise(0, range(8))).values.equal(IMAGES)
+
+
 def test_a_hole_s_baseline_is_the_nearest_training_image() -> None:
     train = torch.rand(50, 1, 28, 28) * 2 - 1
     given = Holes().draw(IMAGES, SampleNoise(0, range(8)))

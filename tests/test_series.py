@@ -66,6 +66,17 @@ def test_ends_single_values_and_gaps_are_asked_for() -> None:
     assert drawn(3)[2].equal(known[2])
 
 
+def test_windows_are_shifted_in_training_alone() -> None:
+    shift = Gaps(12, jitter=0.5).draw(X0, SampleNoise(0, range(8)), {"x0": X0}).values - X0
+    torch.testing.assert_close(shift, shift[..., :1].expand(shift.shape), atol=1e-5, rtol=0)
+    zeros = torch.zeros(N, C, 2)
+    many = Gaps(1, jitter=0.5).draw(zeros, SampleNoise(0, range(N)), {"x0": zeros}).values
+    assert many.std().item() == pytest.approx(0.5, abs=0.02)
+    known = torch.ones(X0.shape, dtype=torch.bool)
+    told = {"x0": X0, "known": known}
+    assert Gaps(12, jitter=0.5).draw(X0, SampleNoise(0, range(8)), told).values.equal(X0)
+
+
 def test_series_that_are_known_ahead_go_on_beyond_the_end() -> None:
     noise, x0 = SampleNoise(0, range(N)), torch.zeros(N, C, LENGTH)
     known = Gaps(12, [1]).draw(x0, noise, {"x0": x0}).known[..., 36:].float()

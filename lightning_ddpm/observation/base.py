@@ -82,7 +82,8 @@ class Observation(ABC):
     def draw(self, x0: Samples, noise: Noise, batch: Batch = None) -> Given:
         """Choose what is known of samples x0 (b, c, *spatial), by what is drawn from ``noise``.
 
-        The ``batch`` that they are of may have more to say.
+        The ``batch`` that they are of may have more to say. What is learned are the ``values`` of
+        what is given: the samples, or what an observation makes of them.
 
         Raises:
             ValueError: if the samples are of another kind.

@@ -1,6 +1,6 @@
 """What may be known of images: what is around a hole, or a smaller version."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -88,7 +88,8 @@ class LowResolution(Observation):
         check_images(self, x0)
         if any(size % self.factor for size in x0.shape[2:]):
             raise ValueError(f"images {tuple(x0.shape[2:])} do not divide by factor {self.factor}")
-        return self.of(from_uint8(to_uint8(F.avg_pool2d(x0, self.factor))))
+        small = from_uint8(to_uint8(F.avg_pool2d(x0, self.factor)))
+        return replace(self.of(small), values=x0)
 
     def channels(self, channels: int) -> tuple[int, int]:
         """As many more as the smaller images have."""

@@ -31,10 +31,13 @@ class Gaps(Observation):
     Args:
         horizon: steps of time that are forecast; in a recipe the data's, else 24 if not given.
         ahead: the series, by number, that are known beyond the end; in a recipe the data's.
+        jitter: standard deviation of what training windows of a series are shifted by, so that they
+            are not known again by their level.
     """
 
     horizon: int | None = None
     ahead: Sequence[int] | None = None
+    jitter: float = 0.3
 
     def draw(self, x0: Samples, noise: Noise, batch: Batch = None) -> Given:
         """Choose what is unknown of what was measured."""
@@ -56,7 +59,8 @@ class Gaps(Observation):
         )
         # What is always there is overfitted to.
         hidden = (single > 1 - 0.8 * u[:, 6]) | ((u[:, 7] < 0.5) & (series > 0.7))
-        return self.of(x0, known & ~hidden & measured, measured, told.get("time"))
+        shifted = x0 + self.jitter * noise.draw((c, 1)).to(x0)
+        return self.of(shifted, known & ~hidden & measured, measured, told.get("time"))
 
     def of(
         self,
