@@ -57,6 +57,7 @@ class Diffusion(nn.Module):
         guidance: scale of guidance, away from the network without condition or, if it has none,
             from its weaker self; 1 is none. If not given, 2 where the network has either, else 1.
         guidance_interval: the time steps that are guided, from low to below high, as parts of T.
+        temperature: scale of the noise that samples start from; above 1 they vary more.
 
     Raises:
         ValueError: if an argument is out of range, or the parts do not fit together.
@@ -79,6 +80,7 @@ class Diffusion(nn.Module):
         condition_dropout: float = 0.1,
         guidance: float | None = None,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.network = network or UNet()
@@ -95,6 +97,7 @@ class Diffusion(nn.Module):
         self.condition_dropout = condition_dropout
         self.guidance = guidance
         self.guidance_interval = guidance_interval
+        self.temperature = temperature
         check(self)
         self.denoiser(self.condition_of([0]))  # raises now rather than after training
 
@@ -205,12 +208,9 @@ class Diffusion(nn.Module):
     ) -> Samples | Float[Tensor, "b frames c *spatial"]:
         """Generate samples x0 (b, c, *spatial), as images in [-1, 1] (Ho et al. 2020, Algorithm 2).
 
-        As many at once as suit the device, and fewer where its memory is too small.
-
         Args:
             n: how many; 16 if not given, or as many as something is known of.
-            indices: which ones of the seed; 0 to n - 1 if not given. Sample ``index`` of ``seed``
-                gets the same noise in any batch and on any device.
+            indices: which ones of the seed, each with noise of its own; 0 to n - 1 if not given.
             condition: as ``condition_of`` takes it; ``labels`` in turn if not given.
             guidance: scale of guidance; the model's if not given.
             given: what is known of each of them; nothing if not given.
@@ -218,13 +218,11 @@ class Diffusion(nn.Module):
             seed: the seed of all noise, not negative.
             generator: draws a new seed, if given.
             progress: whether to show a progress bar.
-            frames: how many to return of the way from noise to each sample, as (b, frames, c,
-                *spatial), evenly spaced; the sample alone if not given.
+            frames: how many of the way from noise to each; the samples alone if not given.
 
         Raises:
-            ValueError: if a condition or guidance are asked of a model that was not trained for
-                them, the sampler has more steps than the schedule, ``frames`` is below 2, no
-                samples are asked for, or something is known of more or fewer.
+            ValueError: if the model was not trained for what is asked of it, the sampler has more
+                steps than the schedule, or numbers of samples or frames do not fit.
         """
         n = n if n is not None else 16 if given is None else len(given.values)
         indices = range(n) if indices is None else indices
@@ -242,7 +240,7 @@ class Diffusion(nn.Module):
             noise = SampleNoise(seed, indices[part], stage)
             known = None if given is None else given[part].to(self.device)
             denoise = self.denoiser(None if told is None else told[part], guidance, known)
-            x_T = noise.draw(self.shape).to(self.device)
+            x_T = self.temperature * noise.draw(self.shape).to(self.device)
             return sampler.sample(denoise, x_T, noise, progress=progress, frames=frames)
 
         self.network.eval()

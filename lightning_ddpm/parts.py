@@ -36,6 +36,8 @@ def check(model: Any) -> None:
         raise ValueError(f"shape must be that of a sample, channels first, got {model.shape}")
     if not 0 <= model.condition_dropout <= 1:
         raise ValueError(f"condition_dropout must be from 0 to 1, got {model.condition_dropout}")
+    if not model.temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {model.temperature}")
     if not 0 <= low < high <= 1:
         raise ValueError(f"guidance_interval must rise, from 0 to at most 1, got {low}, {high}")
     model.sampler.timesteps(model.schedule)
