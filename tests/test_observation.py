@@ -52,20 +52,42 @@ class Bayes(Network):
         return F.pad((seen[:, KNOWN:] - alpha * x0) / sigma, (KNOWN, 0))[:, None]
 
 
-@pytest.mark.parametrize("sampler", [Ancestral(250), DDIM(400)], ids=lambda s: type(s).__name__)
-def test_samples_follow_bayes_rule_given_what_is_known(sampler: Sampler) -> None:
+VALUES = torch.tensor([1.0, -0.5, 0.3, 2.0, 0.0, 0.0])
+
+
+def drawn_given_what_is_known(sampler: Sampler, **options: float) -> tuple[Bayes, torch.Tensor]:
+    """The network, and what it makes of the end of 4,000 series with the same beginning."""
     network, n = Bayes(), 4000
     model = Diffusion(
-        network, network.schedule, medium=Waves(), observation=Beginning(), shape=(1, LENGTH)
+        network,
+        network.schedule,
+        medium=Waves(),
+        observation=Beginning(),
+        shape=(1, LENGTH),
+        **options,
     )
-    values = torch.tensor([1.0, -0.5, 0.3, 2.0, 0.0, 0.0]).expand(n, 1, LENGTH)
+    values = VALUES.expand(n, 1, LENGTH)
     given = Beginning().draw(values, SampleNoise(0, range(n)))
     x0 = model.sample(n, given=given, sampler=sampler, progress=False)
     assert x0[:, :, :KNOWN].equal(values[:, :, :KNOWN])
-    rest, mean = x0[:, 0, KNOWN:], network.gain @ values[0, 0, :KNOWN]
+    return network, x0[:, 0, KNOWN:]
+
+
+@pytest.mark.parametrize("sampler", [Ancestral(250), DDIM(400)], ids=lambda s: type(s).__name__)
+def test_samples_follow_bayes_rule_given_what_is_known(sampler: Sampler) -> None:
+    network, rest = drawn_given_what_is_known(sampler)
+    mean = network.gain @ VALUES[:KNOWN]
     torch.testing.assert_close(mean[0], torch.tensor(2.0 * CORRELATION))  # Markov
     torch.testing.assert_close(rest.mean(0), mean, atol=0.03, rtol=0)
     torch.testing.assert_close(rest.T.cov(), network.left, atol=0.03, rtol=0)
+
+
+def test_temperature_scales_how_far_samples_are_from_their_mean() -> None:
+    network, rest = drawn_given_what_is_known(DDIM(400), temperature=1.5)
+    torch.testing.assert_close(rest.mean(0), network.gain @ VALUES[:KNOWN], atol=0.04, rtol=0)
+    torch.testing.assert_close(rest.T.cov(), 1.5**2 * network.left, atol=0.06, rtol=0)
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        Diffusion(UNet(channels=(8, 16)), temperature=0.0)
 
 
 def test_what_is_known_costs_nothing_and_the_rest_its_squared_error() -> None:

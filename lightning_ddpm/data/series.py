@@ -104,8 +104,11 @@ class SeriesDataModule(ArrayDataModule):
             table = read_table(self.path, columns)
         else:
             table = weather(columns)
-        if unknown := set(self.known_ahead or ()) - set(table.names):
+        ahead = set(self.known_ahead or ())
+        if unknown := ahead - set(table.names):
             raise DataError(f"known_ahead: there is no series {min(unknown)}")
+        if ahead == set(table.names):
+            raise DataError("known_ahead: there is no series that would be forecast")
         return table
 
     @property
@@ -147,7 +150,7 @@ class SeriesDataModule(ArrayDataModule):
         for name in ["test"] if stage == "test" else ["train", "val"]:
             part = np.lib.stride_tricks.sliding_window_view(self.rows()[name], self.length)
             whole = name == "train" or self.task != "forecast"
-            starts = (part if whole else part[:, self.context :]).all(1).nonzero()[0]
+            starts = np.flatnonzero((part if whole else part[:, self.context :]).all(1))
             if len(starts) == 0:
                 rows = f"{self.length if whole else self.horizon} consecutive rows"
                 less = "a smaller context or horizon asks for less"
@@ -159,10 +162,10 @@ class SeriesDataModule(ArrayDataModule):
         """The windows of test; of a ``csv``, the one after its last row."""
         if self.csv is None:
             return super().predicted()
-        ahead = [name in (self.known_ahead or ()) for name in self.table.names]
-        measured = ~np.isnan(self.table.values[:, ~np.array(ahead)]).all(1)
-        last = int(measured.nonzero()[0][-1]) if measured.any() else len(measured) - 1
-        start = torch.tensor([last + 1 - self.context])
+        asked = [name not in (self.known_ahead or ()) for name in self.table.names]
+        missing = np.isnan(self.table.values[:, asked])
+        last = np.flatnonzero(~missing.all(1))[-1]
+        start = torch.tensor([int(last) + 1 - self.context])
         return {"test": Windows(start, self.table, self.length)}
 
     def setup(self, stage: str) -> None:

@@ -65,7 +65,7 @@ def weather(columns: Sequence[str] | None = None) -> Table:
     if missing := [name for name in names if name not in series]:
         raise DataError(f"the weather has no column {missing[0]}, but {', '.join(series)}")
     values = np.stack([series[name] for name in names], axis=1).astype(np.float32)
-    return Table(values, names, int(hours[0].timestamp()), 3600)
+    return Table(values, names, int(pd.Timestamp(hours[0]).timestamp()), 3600)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:

@@ -1,5 +1,6 @@
 """Forecasts and fillings of series, beside the simple methods that they must beat."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from lightning_ddpm.judge.base import Judge
 from lightning_ddpm.judge.baselines import Batch, baselines
-from lightning_ddpm.judge.crps import Values, coverage, crps, csdi_crps
+from lightning_ddpm.judge.crps import Ensemble, Values, coverage, crps, csdi_crps
 from lightning_ddpm.media.series import grouped
 
 PARTS = 4  # of the horizon
@@ -80,11 +81,22 @@ class SeriesJudge(Judge):
         return {}
 
     def compute(self) -> dict[str, Tensor]:
-        """The figures, as ``crps/NAME`` of each series."""
+        """The figures, as ``crps/NAME`` of each series of which something was asked for."""
         index, order = dim_zero_cat(self.indices).cpu().sort()
         windows = {"series": dim_zero_cat(self.series).cpu()[order], "window": index // self.draws}
         asked = {n: v.cpu() for n, v in self.held_out(index[:: self.draws].tolist()).items()}
         ensemble = grouped(windows)["series"].movedim(1, -1).numpy()
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # means of nothing
+            figures = self.compared(ensemble, asked)
+        return {
+            f"{name}/{series}": torch.tensor(np.nanmean(values[:, j]))
+            for name, values in figures.items()
+            for j, series in enumerate(self.names)
+            if not np.isnan(values[:, j]).all()
+        }
+
+    def compared(self, ensemble: Ensemble, asked: Batch) -> dict[str, Values]:
+        """The figures of each value, NaN where it is known or was not measured."""
         truth = asked["x0"].masked_fill(asked["known"], torch.nan).numpy()
         error = crps(ensemble, truth)
         figures = {
@@ -101,13 +113,7 @@ class SeriesJudge(Judge):
         if self.baselines is None:
             train = {name: value.cpu() for name, value in self.train_windows.items()}
             self.baselines = baselines(train, asked, self.forecasts)
-        figures |= self.baselines
-        return {
-            f"{name}/{series}": torch.tensor(np.nanmean(values[:, j]))
-            for name, values in figures.items()
-            for j, series in enumerate(self.names)
-            if not np.isnan(values[:, j]).all()
-        }
+        return figures | self.baselines
 
     def table(self, figures: dict[str, float]) -> str:
         """A line for each series, and a column for each figure; whom it loses to is told."""
@@ -121,6 +127,8 @@ class SeriesJudge(Judge):
         ]
         for series in self.names:
             found = [figures.get(f"{kind}/{series}", np.nan) for kind in kinds]
+            if np.isnan(found[0]):
+                continue
             cells = [f"{value:{len(head)}.3f}" for value, head in zip(found, heads, strict=True)]
             beside = zip(kinds, heads, found, strict=True)
             better = [head for kind, head, value in beside if kind in others and value < found[0]]

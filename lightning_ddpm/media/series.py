@@ -80,8 +80,8 @@ class Series(Medium):
         Of a few windows and series; what was known is orange, and the truth black.
         """
         windows = grouped(samples)
-        series, known, truth = (windows.get(name) for name in (self.name, "known", "truth"))
-        return pixels(fans(series, known, truth, self.names or ()))
+        known, truth = windows.get("known"), windows.get("truth")
+        return pixels(fans(windows[self.name], known, truth, self.names or ()))
 
     def write(self, samples: Arrays, folder: Path, **options: Any) -> list[Path]:
         """Write ``samples.npz`` and, of a forecast, ``forecast.csv`` and ``forecast.png``."""

@@ -54,10 +54,10 @@ class Gaps(Observation):
         single, series = uniforms(noise, (c, length), x0), uniforms(noise, (c, 1), x0)
         gaps = ~(gap & (series <= torch.maximum(u[:, 5], series.amin(1, keepdim=True))))
         kind = u[:, 0]
-        known = torch.where(
-            kind < 0.6, place < end, torch.where(kind < 0.8, single >= u[:, 5], gaps)
-        )
-        # What is always there is overfitted to.
+        ahead = torch.isin(torch.arange(c), torch.tensor(self.ahead or [-1])).to(x0.device)
+        others = torch.where(kind < 0.8, single >= u[:, 5], gaps)
+        known = torch.where(kind < 0.6, (place < end) | ahead[:, None], others)
+        # A network overfits to inputs that are never hidden.
         hidden = (single > 1 - 0.8 * u[:, 6]) | ((u[:, 7] < 0.5) & (series > 0.7))
         shifted = x0 + self.jitter * noise.draw((c, 1)).to(x0)
         return self.of(shifted, known & ~hidden & measured, measured, told.get("time"))
