@@ -183,6 +183,9 @@ def test_tables_that_do_not_fit_are_refused(waves, tmp_path: Path, capfd) -> Non
     long = error_of(capfd, lambda: call(*fit, waves[0], "--columns", "sales", "--horizon", 600))[1]
     assert "600 rows, and context and horizon together ask for 672" in long
     assert not (tmp_path / "samples.npz").exists()
+    ahead = own(tmp_path / "ahead.csv", {"sales": np.full(9, np.nan), "price": np.arange(9.0)}, 9)
+    run += ("--csv", ahead, "--known_ahead", "price")
+    assert "no numbers but what is known ahead" in error_of(capfd, lambda: call(*run))[1]
 
 
 @pytest.mark.skipif(FULL_MNIST is None, reason="ETTh1 is in the data folder of development")

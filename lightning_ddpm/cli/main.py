@@ -30,9 +30,8 @@ from lightning_ddpm.training.takeover import take_over
 TOOLS = ("classify", "export", "score")
 SUBCOMMANDS = tuple(LightningCLI.subcommands())
 LIMITS = [f"limit_{split}_batches" for split in ("train", "val", "test", "predict")]
-# By the data, where a recipe has None.
-DECIDED = ("shape", "in_channels", "num_classes", "mean", "std", "names")
-DECIDED += ("horizon", "ahead")
+# By the data, where a recipe has None:
+DECIDED = ("shape", "in_channels", "num_classes", "mean", "std", "names", "horizon", "ahead")
 
 
 class CLI(LightningCLI):
@@ -111,8 +110,7 @@ class CLI(LightningCLI):
             seen = shape[0]
             if model.observation:
                 seen = instance(model.observation).in_channels(seen)
-            facts = {"shape": shape, "in_channels": seen, "num_classes": len(data.class_names)}
-            facts |= data.facts
+            facts = {"shape": shape, "in_channels": seen, **data.facts}
             for args, name in left:
                 args[name] = facts.get(name)
         network, learned = model.network and model.network.init_args, model.variance == "learned"

@@ -131,8 +131,8 @@ class ArrayDataModule(LightningDataModule, ABC):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What else a recipe leaves to the data, by the name of the argument."""
-        return {}
+        """What a recipe leaves to the data beside the shape, by the name of the argument."""
+        return {"num_classes": len(self.class_names)}
 
     @property
     def drawn(self) -> Sequence[int]:

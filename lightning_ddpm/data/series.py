@@ -164,6 +164,8 @@ class SeriesDataModule(ArrayDataModule):
             return super().predicted()
         asked = [name not in (self.known_ahead or ()) for name in self.table.names]
         missing = np.isnan(self.table.values[:, asked])
+        if missing.all():
+            raise DataError(f"{self.csv} has no numbers but what is known ahead")
         last = np.flatnonzero(~missing.all(1))[-1]
         start = torch.tensor([int(last) + 1 - self.context])
         return {"test": Windows(start, self.table, self.length)}
@@ -230,7 +232,7 @@ class SeriesDataModule(ArrayDataModule):
         count, filled = measured.sum(0).clip(1), np.where(measured, train, 0).astype(np.float64)
         mean = filled.sum(0) / count
         std = np.sqrt((np.where(measured, filled - mean, 0) ** 2).sum(0) / count)
-        return {
+        return super().facts | {
             "names": self.table.names,
             "mean": mean.tolist(),
             "std": np.where(std > 0, std, 1.0).tolist(),
