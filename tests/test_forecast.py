@@ -188,6 +188,7 @@ def test_tables_that_do_not_fit_are_refused(waves, tmp_path: Path, capfd) -> Non
     assert "no numbers but what is known ahead" in error_of(capfd, lambda: call(*run))[1]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(FULL_MNIST is None, reason="ETTh1 is in the data folder of development")
 def test_etth1_is_forecast(tmp_path: Path) -> None:
     call("--config", "series", *TINY, "--dataset", "ETTh1", "--trainer.default_root_dir", tmp_path)

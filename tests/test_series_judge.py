@@ -132,7 +132,7 @@ def test_ridge_is_scikit_learn_s() -> None:
 
 
 def test_what_can_be_learned_ridge_learns() -> None:
-    train, asked = windows(0, 2000), windows(1)
+    train, asked = windows(0, 800), windows(1)
     scores = {n: np.nanmean(e) for n, e in baselines(train, asked, True).items()}
     assert min(scores, key=scores.get) == "crps_ridge"
     names = ("ridge", "persistence", "day_before", "climatology")

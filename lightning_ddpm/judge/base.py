@@ -23,6 +23,8 @@ class Judge(Metric, ABC):
     picture_title: str = "samples"
     paired: bool = False
     """Whether the figures are of each sample beside its truth, and have baselines among them."""
+    usual: int = 1000
+    """How many samples are judged if nothing else is said."""
     together: int = 1
     """Samples, by their indices, that are judged together or not at all."""
 

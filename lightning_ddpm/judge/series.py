@@ -54,7 +54,7 @@ class SeriesJudge(Judge):
         self.held_out = held_out
         self.names = names
         self.draws = self.together = draws
-        self.samples = most
+        self.samples = self.usual = most
         self.forecasts = forecasts
         for name in ("series", "indices"):
             self.add_state(name, [], dist_reduce_fx="cat")

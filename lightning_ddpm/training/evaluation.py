@@ -40,7 +40,8 @@ class SampleEvaluation(Callback):
     dimension. Data without a ``judge()`` are not judged.
 
     Args:
-        num_samples: how many are generated and judged, on all processes together.
+        num_samples: how many are generated and judged, on all processes together; if not given, as
+            many as are usual for the judge: 1,000 images, all windows of series.
         every_n_epochs: epochs from one evaluation in training to the next; 0 for none. If not
             given, each epoch on a GPU, and none on a CPU, where it takes its time.
         outdir: folder for the ``metrics.json`` of ``test``, if it shall be written.
@@ -52,11 +53,11 @@ class SampleEvaluation(Callback):
 
     def __init__(
         self,
-        num_samples: int = 1000,
+        num_samples: int | None = None,
         every_n_epochs: int | None = None,
         outdir: str | None = None,
     ) -> None:
-        if num_samples < 6 or (every_n_epochs or 0) < 0:
+        if (num_samples is not None and num_samples < 6) or (every_n_epochs or 0) < 0:
             raise ValueError(
                 "evaluation needs num_samples of at least 6 and every_n_epochs of at least 0, "
                 f"got {num_samples}, {every_n_epochs}"
@@ -73,7 +74,7 @@ class SampleEvaluation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that the folder can be written; forget what was judged before."""
         self.judge = None
-        if self.num_samples < trainer.world_size:
+        if (self.num_samples or Judge.usual) < trainer.world_size:
             processes = f"{trainer.world_size} processes"
             raise ValueError(f"evaluation.num_samples {self.num_samples} is below the {processes}")
         if stage == "test" and self.folder:
@@ -141,8 +142,8 @@ class SampleEvaluation(Callback):
             if self.judge is None:
                 return
             self.judge.to(measuring_device(pl_module.device))
-            few, together = min(self.num_samples, self.judge.most), self.judge.together
-            self.size = max(few // together, 1) * together
+            few = min(self.num_samples or self.judge.usual, self.judge.most)
+            self.size = max(few // self.judge.together, 1) * self.judge.together
             if not self.judge.paired:
                 asked = asked_of(trainer, model, range(self.size), EVALUATION_SEED)
                 self.set_beside(data, model, asked, share)
