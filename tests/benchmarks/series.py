@@ -1,9 +1,9 @@
-"""Forecasts of a model that was trained to, beside those of an unconditional one (TSDiff's way).
+"""Forecasts that a model was trained for, beside those of a model that is told nothing.
 
-``python tests/benchmarks/series.py --trained CKPT --unconditional CKPT``, where the other is of
-``python train.py --config series --condition_dropout 1``. Its samples are bent towards what is
-known while they are drawn, with ``editing.inpaint`` (TSDiff, Kollovieh et al. 2023, 2307.11494,
-guides them by the gradient of a loss).
+``python tests/benchmarks/series.py --ckpt_path CKPT``. The other's samples are bent towards what is
+known while they are drawn, with ``editing.inpaint``. It may be the same model, with nothing known,
+or that of ``--unconditional CKPT``, as of ``--config series --condition_dropout 1``. (TSDiff,
+Kollovieh et al. 2023, 2307.11494, guides its samples by the gradient of a loss.)
 """
 
 import argparse
@@ -23,16 +23,17 @@ ROUNDS = ((1, 50), (4, 50))  # and steps
 def main() -> None:
     """Print the CRPS of each series, by method."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trained", required=True)
-    parser.add_argument("--unconditional", required=True)
-    parser.add_argument("--windows", type=int, default=50)
+    parser.add_argument("--ckpt_path", required=True)
+    parser.add_argument("--unconditional")
+    parser.add_argument("--windows", type=int, default=40)
     parser.add_argument("--draws", type=int, default=20)
     options = parser.parse_args()
     data = SeriesDataModule(draws=options.draws, num_windows=options.windows)
     data.setup("test")
     judge, n = data.judge(), data.num_samples
     batch = data.held_out(range(n))
-    trained, plain = load_model(options.trained), load_model(options.unconditional)
+    trained = load_model(options.ckpt_path)
+    plain = load_model(options.unconditional or options.ckpt_path)
     assert trained.observation is not None
     x0 = trained.medium.encode(batch["x0"])
     given = trained.observation.draw(x0, SampleNoise(0, range(n)), batch)
