@@ -175,7 +175,8 @@ def test_a_limit_of_one_is_one_batch_and_one_whole_is_all(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("recipe", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_runs(recipe: Path) -> None:
-    call("--config", recipe.stem, "--source", SOURCE, "--fast_dev_run", "true", "--steps", 2)
+    source = () if recipe.stem == "series" else ("--source", SOURCE)
+    call("--config", recipe.stem, *source, "--fast_dev_run", "true", "--steps", 2)
     assert not os.listdir()
 
 

@@ -104,7 +104,7 @@ class Observation(ABC):
     def nothing(self, x_t: Samples) -> Given:
         """That nothing is known, for samples like ``x_t`` (b, c, *spatial)."""
         masks, extra = (
-            x_t.new_zeros(len(x_t), channels, *x_t.shape[2:])
+            x_t.new_zeros(x_t.shape[0], channels, *x_t.shape[2:])  # len() would fix it in a graph
             for channels in self.channels(x_t.shape[1])
         )
         return Given(x_t, masks.bool(), extra)
