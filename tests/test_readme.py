@@ -73,7 +73,10 @@ def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         # A model of other images knows its data, which have no ``source``.
         words += () if series or "own/" in command else FAST.get(subcommand, ())
         if series:
-            words += ("--steps", 2) if subcommand == "fit" else ("--steps", 2, "--num_windows", 2)
+            short = (
+                ("--context", 12, "--horizon", 6) if subcommand == "fit" else ("--num_windows", 2)
+            )
+            words += ("--steps", 2, *short)
         if subcommand == "fit":
             words += () if series or "--data" in words else ("--source", SOURCE)
             words += ("--max_steps", 4 if "--ckpt_path" in words else 2)  # the one goes on
