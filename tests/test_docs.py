@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import lightning_ddpm
 
 PACKAGE = Path(lightning_ddpm.__file__).parent
 
 
+@pytest.mark.long
 def test_docstrings_are_pages(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pdoc", "-d", "google", "--math", "-o", tmp_path]
     result = subprocess.run(

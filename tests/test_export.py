@@ -40,6 +40,7 @@ def small_model(flow: bool = False, **network: object) -> Diffusion:
     return model.eval()
 
 
+@pytest.mark.long
 def test_the_package_has_a_model_that_draws_digits(digits: MNISTDataModule) -> None:
     # Oracle: real digits the model has not seen, in the judge's frozen features.
     images = to_uint8(load_model().sample(400, progress=False))

@@ -161,6 +161,7 @@ def test_what_the_data_do_not_allow_is_one_line(
     assert message in fails(capfd, "--source", SOURCE, "--max_steps", 4, *options.split())
 
 
+@pytest.mark.long
 def test_processes_say_together_that_the_data_are_damaged(tmp_path: Path) -> None:
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
