@@ -5,7 +5,7 @@ what is known is chosen anew for each training sample, and the network learns th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -116,6 +116,11 @@ class Observation(ABC):
     def in_channels(self, channels: int) -> int:
         """The channels that the network sees of samples of so many."""
         return channels + sum(self.channels(channels))
+
+
+def uniforms(noise: Noise, shape: Sequence[int], x0: Samples) -> Float[Tensor, "b ..."]:
+    """Numbers from 0 to 1 for each sample, where the samples are."""
+    return torch.special.ndtr(noise.draw(shape)).to(x0.device)
 
 
 def observed(predict: Predict, observation: Observation | None, given: Given | None) -> Predict:

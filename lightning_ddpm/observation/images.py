@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lightning_ddpm.batch import Batch
 from lightning_ddpm.media.images import from_uint8, to_uint8
 from lightning_ddpm.noise import Noise
-from lightning_ddpm.observation.base import Given, Observation, Training
+from lightning_ddpm.observation.base import Given, Observation, Training, uniforms
 from lightning_ddpm.shapes import Samples
 
 NAIVE_ROWS = 500  # compared at a time, so that memory stays small
@@ -29,7 +29,7 @@ class Holes(Observation):
     def draw(self, x0: Samples, noise: Noise, batch: Batch = None) -> Given:
         """Choose the kind of the hole, and where it is."""
         check_images(self, x0)
-        u = torch.special.ndtr(noise.draw((17,)))[..., None, None]  # uniform
+        u = uniforms(noise, (17,), x0)[..., None, None]
         y, x = (((torch.arange(n, device=u.device) + 0.5) / n) for n in x0.shape[2:])
         y, x = torch.meshgrid(y, x, indexing="ij")
         size = 0.3 + 0.4 * u[:, 0]
@@ -40,7 +40,7 @@ class Holes(Observation):
         strokes = (to_segments(y, x, u[:, 4:16].unflatten(1, (3, 4))) < 0.09).any(1)
         kind = u[:, 16] * 3
         hole = torch.where(kind < 1, box, torch.where(kind < 2, half, strokes))
-        return Given(x0, ~hole[:, None].to(x0.device))
+        return Given(x0, ~hole[:, None])
 
     def naive(self, given: Given, train: Training) -> Samples:
         """The training image that is nearest in what is known."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_ddpm.batch import Batch, raw_and_condition
 from lightning_ddpm.noise import Noise
-from lightning_ddpm.observation.base import Given, Observation, Training
+from lightning_ddpm.observation.base import Given, Observation, Training, uniforms
 from lightning_ddpm.shapes import Known, Samples
 
 CALENDAR = 4  # channels
@@ -80,11 +80,6 @@ class Gaps(Observation):
     def naive(self, given: Given, train: Training) -> Samples:
         """Linear interpolation."""
         return interpolated(given.values, given.known)
-
-
-def uniforms(noise: Noise, shape: Sequence[int], x0: Samples) -> Float[Tensor, "b ..."]:
-    """Numbers from 0 to 1 for each sample, where the samples are."""
-    return torch.special.ndtr(noise.draw(shape)).to(x0.device)
 
 
 def interpolated(values: Samples, known: Known) -> Samples:
