@@ -1,7 +1,7 @@
 """What all tests share.
 
 With ``CHECK_SHAPES`` in the environment, shapes and types in signatures are checked while they
-run, which takes a fifth longer; ``.ci/run`` does so for a part of them.
+run, which takes a fifth longer; ``.ci/run`` does so.
 """
 
 import inspect
