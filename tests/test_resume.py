@@ -106,20 +106,20 @@ def test_killed_runs_go_on_exactly(tmp_path: Path) -> None:
     assert differences(finish(tmp_path, *network), expected) == []
 
 
-OBSERVED = ("--network", "toys.Dropping", "--observation", "Holes")
-OBSERVED += ("--model.network.init_args.in_channels", 2)
 WORKERS, STEPS = ("--num_workers", 2), ("--max_epochs", -1, "--max_steps", 180)
+SEVEN = ("--accumulate_grad_batches", 7)
+WITHIN = (
+    *("--network", "toys.Dropping", "--observation", "Holes"),
+    *("--model.network.init_args.in_channels", 2),
+    *("--val_check_interval", 25, *SEVEN),  # batch 25 is in the middle of a step of 7
+)
 
 
 @pytest.mark.parametrize(
     ("stop", "same", "options"),  # the same as a run without, and what changes it
     [
-        ("StopInValidation", WORKERS, ()),
-        ("StopInValidation", STEPS, ()),
-        ("StopInValidation", (), ("--val_check_interval", 25)),
-        ("StopInValidation", (), ("--accumulate_grad_batches", 7)),
-        ("StopInValidation", (), OBSERVED),
-        ("StopEarly", (), ()),
+        ("StopInValidation", WORKERS, SEVEN),
+        ("StopInValidation", (), WITHIN),
         ("StopEarly", (*STEPS, *WORKERS), ()),
     ],
     ids=str,
@@ -143,17 +143,13 @@ def test_stopped_runs_go_on_exactly(
     assert uncut_here()["step"] == 180
 
 
-@pytest.mark.parametrize("accumulated", [1, 7])  # batch 25 is in the middle of a step of 7
-def test_a_run_goes_on_from_its_best_checkpoint_to_the_same_end(
-    accumulated: int, tmp_path: Path
-) -> None:
-    options = ("--val_check_interval", 25, "--accumulate_grad_batches", accumulated)
-    assert here(tmp_path, *options, "--trainer.callbacks", "toys.StopInValidation") == 143
+def test_a_run_goes_on_from_its_best_checkpoint_to_the_same_end(tmp_path: Path) -> None:
+    assert here(tmp_path, *WITHIN, "--trainer.callbacks", "toys.StopInValidation") == 143
     (best,) = tmp_path.rglob("best.ckpt")
     (last,) = tmp_path.rglob("last.ckpt")
     best.replace(last)  # of a validation in the first epoch
-    assert here(tmp_path, "--resume", *options) == 0
-    assert differences(outcome(tmp_path), uncut_here(*options)) == []
+    assert here(tmp_path, "--resume", *WITHIN) == 0
+    assert differences(outcome(tmp_path), uncut_here(*WITHIN)) == []
 
 
 @pytest.mark.parametrize("options", [("--max_epochs", 0), ("--trainer.logger", "false")], ids=str)
