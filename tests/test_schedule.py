@@ -96,7 +96,7 @@ def test_add_noise_has_the_distribution_of_the_forward_chain(shape: tuple[int, .
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("t", "s"), [(19, 18), (19, 5), (7, 6), (1, 0), (15, 0)])
+@pytest.mark.parametrize(("t", "s"), [(19, 18), (19, 5), (1, 0)])
 def test_posterior_is_bayes_rule(schedule: NoiseSchedule, t: int, s: int) -> None:
     # Oracle: q(x_s | x_t, x_0) ~ q(x_t | x_s) q(x_s | x_0), normalised on a grid in float64.
     alpha, sigma2 = factors_of(schedule)
@@ -174,9 +174,7 @@ class Copy(Network):
         return x_t
 
 
-@pytest.mark.parametrize(
-    ("T", "shape"), [*zip((2, 10, 1000, 4000), SHAPES, strict=True), (3, (1, 2, 2))]
-)
+@pytest.mark.parametrize(("T", "shape"), [(2, SHAPES[0]), (3, (1, 2, 2)), (4000, SHAPES[-1])])
 @pytest.mark.parametrize("target", [NoiseTarget(), DataTarget(), VelocityTarget(), FlowTarget()])
 def test_nothing_is_infinite_at_the_endpoints(
     T: int, shape: tuple[int, ...], target: Target
