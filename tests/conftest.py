@@ -8,7 +8,7 @@ import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +30,7 @@ import torch  # noqa: E402
 
 from lightning_ddpm import MNISTDataModule  # noqa: E402
 from lightning_ddpm.cli import main  # noqa: E402
+from lightning_ddpm.judge import DigitJudge  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 FULL_MNIST = os.environ.get("LIGHTNING_DDPM_DATA")
@@ -118,6 +119,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     from tiny import tiny_run
 
     return tiny_run(tmp_path_factory.getbasetemp())
+
+
+EXTRACTED: dict[bytes, torch.Tensor] = {}
+
+
+@pytest.fixture(scope="module")
+def features_once() -> Iterator[None]:
+    """Judges share the features of the same training digits, which take seconds."""
+    extract = DigitJudge.extract
+
+    def shared(judge: DigitJudge, images: torch.Tensor) -> torch.Tensor:
+        if images is not judge.train_images:
+            return extract(judge, images)
+        key = images.cpu().numpy().tobytes()
+        if key not in EXTRACTED:
+            EXTRACTED[key] = extract(judge, images)
+        return EXTRACTED[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DigitJudge, "extract", shared)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from fits import FewImages, small_model, tiny_model, trainer
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import TINY
 
 from lightning_ddpm import MNISTDataModule, load_model
 from lightning_ddpm.judge import DigitJudge
@@ -20,6 +19,7 @@ from lightning_ddpm.training import EMA, BestCheckpoint, LastCheckpoint, SampleE
 from lightning_ddpm.training.precision import measuring_device
 
 SAMPLES = 12
+pytestmark = pytest.mark.usefixtures("features_once")
 
 
 def fit(folder: Path, every: int | None) -> tuple[Trainer, MNISTDataModule]:
@@ -106,12 +106,11 @@ def test_bad_arguments_are_refused(options: dict) -> None:
         SampleEvaluation(**options)
 
 
-def test_test_prints_one_table_and_writes_json(call_main, tmp_path: Path, capfd) -> None:
-    call_main(*TINY)
-    checkpoint = next(tmp_path.rglob("last.ckpt"))
-    capfd.readouterr()
+def test_test_prints_one_table_and_writes_json(
+    run: dict[str, str], call_main, tmp_path: Path, capfd
+) -> None:
     options = ("--num_samples", 20, "--limit_test_batches", 2, "--source", "packaged")
-    call_main("test", "--ckpt_path", checkpoint, *options, "--outdir", "scores")
+    call_main("test", "--ckpt_path", run["checkpoint"], *options, "--outdir", "scores")
     output = capfd.readouterr().out
     figures = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert figures["samples"] == 20

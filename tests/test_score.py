@@ -168,6 +168,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             read_samples(tmp_path / name)
 
 
+@pytest.mark.usefixtures("features_once")
 def test_command_line(
     call_main, tmp_path: Path, images: torch.Tensor, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from lightning_ddpm.media.images import to_uint8
 from lightning_ddpm.training import EMA, BestCheckpoint, LastCheckpoint, SampleWriter
 from lightning_ddpm.training.evaluation import SampleEvaluation
 
+pytestmark = pytest.mark.usefixtures("features_once")
+
 
 def callbacks() -> list[Callback]:
     return [EMA(0.8), LastCheckpoint(0), BestCheckpoint(monitor="val/loss", filename="best")]
