@@ -41,8 +41,8 @@ def test_checkpoint_reloads_without_arguments(run: dict[str, str]) -> None:
     assert module.model.sample(2).shape == (2, 1, 28, 28)
 
 
-def test_predict_needs_the_checkpoint_only(run: dict[str, str], train_py, tmp_path: Path) -> None:
-    train_py("predict", "--ckpt_path", run["checkpoint"])
+def test_predict_needs_the_checkpoint_only(run: dict[str, str], call_main, tmp_path: Path) -> None:
+    call_main("predict", "--ckpt_path", run["checkpoint"])
     images = np.load(tmp_path / "samples" / "samples.npz")["images"]
     assert images.shape == (16, 28, 28)
     assert images.dtype == np.uint8
@@ -71,13 +71,15 @@ def test_predict_options(run: dict[str, str], call_main, tmp_path: Path) -> None
 
 def test_another_sampler_is_as_in_python(call_main, tmp_path: Path) -> None:
     for name, sampler in (("DDIM", DDIM(20)), ("DPMSolver", DPMSolver(20, eta=1.0))):
-        call_main("predict", "--sampler", name, "--steps", 20, "--precision", "32-true")
+        words = ("--num_samples", 4, "--precision", "32-true")
+        call_main("predict", "--sampler", name, "--steps", 20, *words)
         images = np.load(tmp_path / "samples" / "samples.npz")["images"].astype(int)
-        expected = load_model().sample(16, sampler=sampler, progress=False)
+        expected = load_model().sample(4, sampler=sampler, progress=False)
         expected = ((expected[:, 0] + 1) * 127.5).round().numpy()
         assert np.abs(images - expected).max() <= 1
 
 
+@pytest.mark.usefixtures("features_once")
 @pytest.mark.parametrize("subcommand", ["validate", "test"])
 def test_evaluation(run: dict[str, str], call_main, tmp_path: Path, subcommand: str) -> None:
     options = ("--source", "packaged", "--batch_size", 77)

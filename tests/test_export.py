@@ -2,8 +2,7 @@
 
 import os
 import re
-import subprocess
-import sys
+from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import nn
 
 from lightning_ddpm import Diffusion, MNISTDataModule, load_model
 from lightning_ddpm.checkpoints import PRETRAINED, read_saved, write_weights
+from lightning_ddpm.cli import main
 from lightning_ddpm.judge import DigitJudge
 from lightning_ddpm.media.images import to_uint8
 from lightning_ddpm.networks import MLP, Network, UNet
@@ -121,9 +121,13 @@ def test_a_loop_over_the_onnx_graph_is_ddim(
     np.testing.assert_allclose(x, expected.numpy(), atol=1e-4)
 
 
-def test_export_takes_the_package_s_model_if_no_other(tmp_path: Path) -> None:
-    script = Path(sys.executable).with_name("lightning-ddpm")
-    subprocess.run([script, "export", "digits.safetensors"], cwd=tmp_path, check=True)
+def test_the_installed_command_is_the_command_line() -> None:
+    (script,) = entry_points(group="console_scripts", name="lightning-ddpm")
+    assert script.load() is main
+
+
+def test_export_takes_the_package_s_model_if_no_other(call_main, tmp_path: Path) -> None:
+    call_main("export", "digits.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["digits.safetensors"]
     exported, model = load_model(tmp_path / "digits.safetensors"), load_model()
     for name, weight in model.state_dict().items():
