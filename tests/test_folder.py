@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -103,10 +104,9 @@ def test_an_image_size_makes_all_images_alike(call_main, tmp_path: Path) -> None
     assert load_model(next(tmp_path.rglob("last.ckpt"))).shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize("recipe", ["mlp", "learned_variance"])
-def test_recipes_take_own_images_in_any_order(recipe: str, call_main, tmp_path: Path) -> None:
+def test_recipes_take_own_images_in_any_order(call_main, tmp_path: Path) -> None:
     write_images(tmp_path / "own", (8, 8))
-    call_main(*OWN, "own", "--config", recipe, "--batch_size", 4, *BRIEF)
+    call_main(*OWN, "own", "--config", "learned_variance", "--batch_size", 4, *BRIEF)
     assert load_model(next(tmp_path.rglob("last.ckpt"))).shape == (3, 8, 8)
 
 
@@ -229,15 +229,17 @@ def test_what_may_have_been_meant_otherwise_is_said(tmp_path: Path) -> None:
         assert splits(tmp_path)["train"].shape[1] == 3
 
 
-def test_names_of_folders_that_a_console_lacks(tmp_path: Path, train_py_in) -> None:
+def test_names_of_folders_that_a_console_lacks(
+    call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_images(tmp_path / "own", (8, 8), n=8)
     own = os.fsencode(tmp_path / "own")
     os.rename(own + b"/cats", own + "/кошки".encode())
     os.rename(own + b"/dogs", own + b"/d\xf6gs")  # is not UTF-8
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONIOENCODING", "cp1252")
-        patch.setenv("PYTHONUTF8", "0")
-        words = ("--config", "conditional", *OWN, "own", "--batch_size", 4, *BRIEF)
-        result = train_py_in(tmp_path, *words)
-    assert "classes:     0 d\\udcf6gs, 1 \\u043a\\u043e" in result.stdout
+    with TextIOWrapper(BytesIO(), encoding="cp1252", write_through=True) as console:
+        monkeypatch.setattr("sys.stdout", console)
+        call_main("--config", "conditional", *OWN, "own", "--batch_size", 4, *BRIEF)
+        monkeypatch.undo()
+        told = console.buffer.getvalue()
+    assert rb"classes:     0 d\udcf6gs, 1 \u043a\u043e" in told
     shutil.rmtree(own)  # pytest cannot
