@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="Debian's packages chromium and chromium-driver are not here"
 )
 RUN = ("--max_steps", 60, "--limit_train_batches", 20, "--limit_val_batches", 5)
+RUN += ("--model.network.init_args.channels", "[8,16]")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -66,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(folder: Path) -> Iterator[webdriver.Chrome]:
-    """A browser that has opened TensorBoard on the folder of a run of the default recipe."""
+    """A browser that has opened TensorBoard on a run of the default recipe, of a small network."""
     with chdir(folder):
         call(*RUN, "--source", SOURCE, "--enable_progress_bar", "false")
     with socket.socket() as free:
