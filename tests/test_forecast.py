@@ -30,9 +30,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_forecasts_of_held_out_windows_are_written(folder: Path, tmp_path: Path) -> None:
-    call("predict", "--ckpt_path", folder / last_of(0), "--outdir", tmp_path)
-    found = dict(np.load(tmp_path / "samples.npz"))
+@pytest.fixture(scope="module")
+def written(folder: Path) -> Path:
+    """Where its forecasts are."""
+    call("predict", "--ckpt_path", folder / last_of(0), "--outdir", folder / "written")
+    return folder / "written"
+
+
+def test_forecasts_of_held_out_windows_are_written(written: Path) -> None:
+    found = dict(np.load(written / "samples.npz"))
     assert {name: (a.shape, a.dtype.name) for name, a in found.items()} == {
         "series": ((5, 7, 12, 18), "float32"),
         "known": ((5, 12, 18), "bool"),
@@ -52,26 +58,26 @@ def test_forecasts_of_held_out_windows_are_written(folder: Path, tmp_path: Path)
     assert (found["series"] == truth[:, None])[known].all()  # bit for bit
     spread = found["series"].std(1)
     assert (spread[~found["known"]] > 0).all()
-    table = pd.read_csv(tmp_path / "forecast.csv")
+    table = pd.read_csv(written / "forecast.csv")
     assert list(table) == ["window", "time", "series", "0.05", "0.25", "0.5", "0.75", "0.95"]
     assert len(table) == (~found["known"]).sum()
     row = table[(table.window == 3) & (table.series == "LGA wind")].iloc[-2]
     assert pd.Timestamp(row["time"]).timestamp() == found["time"][3, 16]
     expected = np.quantile(found["series"][3, :, 5, 16], 0.75)
     assert row["0.75"] == pytest.approx(expected, rel=1e-4)
-    picture = np.asarray(Image.open(tmp_path / "forecast.png"))
+    picture = np.asarray(Image.open(written / "forecast.png"))
     assert picture.shape[1] > 800
-    assert {name.name for name in tmp_path.iterdir()} == {
+    assert {name.name for name in written.iterdir()} == {
         *("samples.npz", "forecast.csv", "forecast.png", ".written"),
     }
 
 
-def test_forecasts_are_the_same_again_and_of_other_batches(folder: Path, tmp_path: Path) -> None:
-    arrays = []
-    for name, options in (("a", ()), ("b", ("--batch_size", 9))):
-        out = tmp_path / name
-        call("predict", "--ckpt_path", folder / last_of(0), "--outdir", out, *options)
-        arrays.append(np.load(out / "samples.npz")["series"])
+def test_forecasts_are_the_same_again_and_of_other_batches(
+    folder: Path, written: Path, tmp_path: Path
+) -> None:
+    words = ("--ckpt_path", folder / last_of(0), "--outdir", tmp_path)
+    call("predict", *words, "--batch_size", 9)
+    arrays = [np.load(out / "samples.npz")["series"] for out in (written, tmp_path)]
     np.testing.assert_allclose(*arrays, atol=2e-3)
 
 

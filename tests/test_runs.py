@@ -169,10 +169,9 @@ LOGGER = ("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs")
     ("words", "folder"),
     [
         (LOGGER, "logs/lightning_logs"),
-        ((*LOGGER, "--trainer.logger.name", "mine"), "logs/mine"),
         (("--config", "my.yaml"), "here/again"),
     ],
-    ids=["save_dir", "name", "recipe"],
+    ids=["save_dir", "recipe"],
 )
 def test_a_run_of_another_logger_is_found_where_it_is(
     words: tuple[str, ...], folder: str, capfd
