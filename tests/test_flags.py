@@ -173,10 +173,14 @@ def test_a_limit_of_one_is_one_batch_and_one_whole_is_all(tmp_path: Path) -> Non
         assert [(type(limit), limit) for limit in found] == expected, words
 
 
-@pytest.mark.parametrize("recipe", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_runs(recipe: Path) -> None:
-    source = () if recipe.stem == "series" else ("--source", SOURCE)
-    call("--config", recipe.stem, *source, "--fast_dev_run", "true", "--steps", 2)
+TRAINED = {"conditional", "default", "learned_variance"}  # by test_folder.py
+TRAINED |= {"inpainting", "superresolution"}  # by test_restoring.py
+
+
+@pytest.mark.parametrize("recipe", sorted({path.stem for path in CONFIGS.glob("*.yaml")} - TRAINED))
+def test_every_other_recipe_runs(recipe: str) -> None:
+    source = () if recipe == "series" else ("--source", SOURCE)
+    call("--config", recipe, *source, "--fast_dev_run", "true", "--steps", 2)
     assert not os.listdir()
 
 
