@@ -13,13 +13,12 @@ from lightning_ddpm.checkpoints import read_saved
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
-@pytest.mark.parametrize("part", ["--target DataTarget", "--schedule LinearSchedule"])
-def test_weights_do_not_go_on_as_something_else(part: str, run: dict[str, str], capfd) -> None:
+def test_weights_do_not_go_on_as_something_else(run: dict[str, str], capfd) -> None:
     before = Path(run["checkpoint"]).read_bytes()
     words = (*TINY, "--trainer.default_root_dir", run["folder"], "--resume", "--max_steps", 9)
-    code, line = error_of(capfd, lambda: call(*words, *part.split()))
+    code, line = error_of(capfd, lambda: call(*words, "--target", "DataTarget"))
     assert code == 2
-    assert line.startswith(f"error: {part.split()[0]}: the weights were trained with ")
+    assert line.startswith("error: --target: the weights were trained with ")
     code, line = error_of(capfd, lambda: call(*words, "--config", "paper", "--network", "MLP"))
     assert code == 2
     assert Path(run["checkpoint"]).read_bytes() == before
