@@ -61,7 +61,8 @@ def here(root: Path, *options: object) -> int:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        call(*RUN, "--max_epochs", 3, "--trainer.default_root_dir", root, *options)
+        seldom = ("--last_checkpoint.every_n_seconds", 30)  # a stop saves at once
+        call(*RUN, "--max_epochs", 3, *seldom, "--trainer.default_root_dir", root, *options)
     except SystemExit as exit_:
         return int(exit_.code or 0)
     finally:
