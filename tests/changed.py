@@ -1,11 +1,11 @@
 """Fits that stop and go on with something changed, and what each batch of them was (two processes
-are started as a script by test_changed.py)."""
+are started by ddp_fit.py)."""
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from fits import FewImages, tiny_model, trainer, weights_of
 from lightning import seed_everything
@@ -60,6 +60,30 @@ def fit(
     return notes, last.path
 
 
+def check(before: list[Any], after: list[Any], epochs: float) -> None:
+    """See what two fits, of one or more processes each, have done together.
+
+    Oracle: the images are counted. Of the epoch in which it was stopped each image is seen once,
+    but those that do not divide; the rate falls in a straight line over all images that are left.
+    """
+    assert all(part.moved > 1e-4 for part in after)
+    assert len({tuple(part.rates) for part in after}) == 1  # the same on all processes
+    seen: dict[int, list[int]] = {}
+    for part in (*before, *after):
+        for epoch, index in zip(part.epochs, part.index, strict=True):
+            seen.setdefault(epoch, []).extend(index)
+    for images in seen.values():
+        assert len(images) == len(set(images)) > IMAGES - len(after)
+    first, rates = before[0].rate or after[0].rates[0], after[0].rates
+    counts = [len(after) * len(index) for index in after[0].index]
+    total = epochs * IMAGES - sum(len(index) for part in before for index in part.index)
+    passed = torch.tensor([0, *counts]).cumsum(0)[:-1] / total
+    torch.testing.assert_close(
+        torch.tensor(rates), (first * (1 - passed)).float(), rtol=0, atol=0.06 * LR
+    )
+    assert after[0].rate == pytest.approx(0, abs=1e-9)
+
+
 class SaveWithin(Callback):
     """Saves after the fourth batch of five, whose gradients wait for those of the last.
 
@@ -97,8 +121,3 @@ def two_processes(folder: Path, saved: list[Path]) -> None:
 
 def rank() -> int:
     return torch.distributed.get_rank()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    two_processes(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]])

@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from changed import two_processes
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ddpm import Diffusion, DiffusionLightningModule, MNISTDataModule
 from lightning_ddpm.data import ArrayDataset
-from lightning_ddpm.networks import MLP
+from lightning_ddpm.networks import MLP, UNet
+from lightning_ddpm.objective import VelocityTarget
+from lightning_ddpm.observation import Holes
 from lightning_ddpm.samplers import Ancestral
+from lightning_ddpm.schedule import CosineSchedule
 from lightning_ddpm.training import EMA, SampleWriter
 
 SIZES = (5, 64, 101)  # of which only one can be shared out evenly
@@ -68,7 +72,7 @@ class SomeDigits(MNISTDataModule):
 
 
 def fit(folder: Path, source: str, processes: int) -> None:
-    """Train, validate, judge and generate on so many processes."""
+    """Train, validate, judge, generate and fill holes on so many processes."""
     seed_everything(0)
     torch.set_num_threads(1)
     options: dict[str, Any] = {"accelerator": "cpu", "devices": processes, "logger": False}
@@ -95,7 +99,16 @@ def fit(folder: Path, source: str, processes: int) -> None:
         writer = SampleWriter(str(folder / f"samples-{sampler}"))
         writes = Trainer(**options, callbacks=[writer], use_distributed_sampler=sampler)
         writes.predict(module, SomeDigits(source, 1))
+    seed_everything(0)
+    network = UNet(2, (8, 16), out_channels=1)
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    parts = (CosineSchedule(50), VelocityTarget())
+    filling = Diffusion(network, *parts, sampler=Ancestral(2), observation=Holes())
+    test_digits = MNISTDataModule(source="packaged", num_samples=7, sample_batch_size=2)
+    writes = Trainer(**options, callbacks=[SampleWriter(str(folder / "filled"))])
+    writes.predict(DiffusionLightningModule(filling), test_digits)
 
 
 if __name__ == "__main__":
     fit(Path(sys.argv[1]), sys.argv[2], processes=2)
+    two_processes(Path(sys.argv[1]), [Path(path) for path in sys.argv[3:]])

@@ -3,24 +3,36 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import changed
 import ddp_fit
 import numpy as np
 import pytest
 import torch
+from changed import Fit, check
 from conftest import SOURCE
 from fits import trainer
 
 from lightning_ddpm import DiffusionLightningModule, MNISTDataModule
 
+CUTS = (14, 20)  # batches: in the second epoch, and at its end
+
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a run of two processes."""
+def cuts(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Fit, Path]]:
+    """Runs of one process that were stopped."""
+    folder = tmp_path_factory.mktemp("cuts")
+    return [changed.fit(folder / str(cut), stop=cut) for cut in CUTS]
+
+
+@pytest.fixture(scope="module")
+def folder(cuts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of two processes: a run of their own, and runs that go on from what one has saved."""
     folder = tmp_path_factory.mktemp("ddp")
-    command = [sys.executable, ddp_fit.__file__, str(folder), SOURCE]
-    subprocess.run(command, check=True, timeout=300)
+    command = [sys.executable, ddp_fit.__file__, folder, SOURCE, *(path for _, path in cuts)]
+    subprocess.run([*map(str, command)], check=True, timeout=300)
     return folder
 
 
@@ -95,3 +107,40 @@ def test_two_processes_predict_as_one_does(folder: Path, alone) -> None:
     for other in images[1:]:
         assert other.shape == images[0].shape
         assert np.abs(images[0] - other).max() <= 1
+
+
+def test_two_processes_fill_holes_as_one_does(folder: Path, alone) -> None:
+    one, two = (dict(np.load(of / "filled/samples.npz")) for of in (alone["folder"], folder))
+    images = [samples.pop("images").astype(int) for samples in (one, two)]
+    assert set(one) == {"known", "truth", "labels"}
+    assert all((one[name] == two[name]).all() for name in one)
+    assert np.abs(images[0] - images[1]).max() <= 1
+
+
+def fits_of(folder: Path, name: str) -> list[Any]:
+    """What both processes have noted of a fit of changed.py."""
+    files = [folder / f"{name}-{rank}.pt" for rank in (0, 1)]
+    return [SimpleNamespace(**torch.load(file, weights_only=False)) for file in files]
+
+
+@pytest.mark.parametrize("number", range(len(CUTS)))
+def test_two_processes_go_on_where_one_was(number: int, cuts, folder: Path) -> None:
+    check([cuts[number][0]], fits_of(folder, f"to{number}"), 3)
+
+
+def test_two_processes_go_on_within_an_accumulation(folder: Path) -> None:
+    both = fits_of(folder, "within")
+    whole, resumed = (
+        torch.load(path, weights_only=True)["current_model_state"]
+        for path in (both[0].whole, both[0].resumed)
+    )
+    for name, weight in whole.items():
+        torch.testing.assert_close(resumed[name], weight, rtol=1e-5, atol=1e-7)
+    assert all(note.mean == [0.5, None] for note in both)  # of one of two, and of none
+
+
+@pytest.mark.parametrize("stop", [7, 10])
+def test_one_process_goes_on_where_two_were(stop: int, folder: Path, tmp_path: Path) -> None:
+    before = fits_of(folder, f"from{stop}")
+    after, _ = changed.fit(tmp_path, Path(before[0].path), batch_size=15)
+    check(before, [after], 3)
