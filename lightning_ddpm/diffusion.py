@@ -126,9 +126,9 @@ class Diffusion(nn.Module):
             extra = {"weak": noise.uniform() < self.network.weak_dropout}
         if self.observation is not None:
             given = self.observation.draw(x0, noise, batch)
+            if self.training:
+                given = given.without(noise.uniform() < self.condition_dropout)
             x0 = given.values
-        if self.training and given is not None:
-            given = given.without(noise.uniform() < self.condition_dropout)
         return self.denoising_loss(x0, t, epsilon, condition, given, **extra)
 
     def denoising_loss(
@@ -241,7 +241,8 @@ class Diffusion(nn.Module):
             known = None if given is None else given[part].to(self.device)
             denoise = self.denoiser(None if told is None else told[part], guidance, known)
             x_T = self.temperature * noise.draw(self.shape).to(self.device)
-            return sampler.sample(denoise, x_T, noise, progress=progress, frames=frames)
+            x0 = sampler.sample(denoise, x_T, noise, progress=progress, frames=frames)
+            return x0 if known is None else known.whole(x0)
 
         self.network.eval()
         try:

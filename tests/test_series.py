@@ -13,6 +13,7 @@ from lightning_ddpm.networks import Transformer
 from lightning_ddpm.noise import BatchNoise, SampleNoise
 from lightning_ddpm.observation import Gaps
 from lightning_ddpm.observation.series import calendar, interpolated
+from lightning_ddpm.samplers import DDIM
 
 N, C, LENGTH = 2000, 3, 48
 X0 = torch.randn(8, C, LENGTH, generator=torch.Generator().manual_seed(0))
@@ -66,15 +67,41 @@ def test_ends_single_values_and_gaps_are_asked_for() -> None:
     assert drawn(3)[2].equal(known[2])
 
 
-def test_windows_are_shifted_in_training_alone() -> None:
-    shift = Gaps(12, jitter=0.5).draw(X0, SampleNoise(0, range(8)), {"x0": X0}).values - X0
-    torch.testing.assert_close(shift, shift[..., :1].expand(shift.shape), atol=1e-5, rtol=0)
+def test_samples_are_as_high_as_what_is_known_of_them() -> None:
+    network = Transformer(3 * C + 4, C, width=16, layers=1)
+    gaps = Gaps(12, levels=False)
+    model = Diffusion(network, medium=Series(), observation=gaps, shape=(C, LENGTH))
+    torch.nn.init.normal_(model.network.head.weight)
+    known = torch.rand(X0.shape) < 0.5
+    level = 5 * torch.randn(8, C, 1)
+
+    def sampled(x0: Tensor, **options: int) -> Tensor:
+        given = model.observation.of(x0, known)
+        return model.sample(given=given, sampler=DDIM(5), progress=False, **options)
+
+    found = sampled(X0)
+    torch.testing.assert_close(found[known], X0[known])
+    torch.testing.assert_close(sampled(X0 + level), found + level, atol=1e-3, rtol=0)
+    assert sampled(X0, frames=3)[:, -1].equal(found)
+
+
+def test_levels_are_blurred_in_training_alone() -> None:
     zeros = torch.zeros(N, C, 2)
-    many = Gaps(1, jitter=0.5).draw(zeros, SampleNoise(0, range(N)), {"x0": zeros}).values
-    assert many.std().item() == pytest.approx(0.5, abs=0.02)
-    known = torch.ones(X0.shape, dtype=torch.bool)
-    told = {"x0": X0, "known": known}
-    assert Gaps(12, jitter=0.5).draw(X0, SampleNoise(0, range(8)), told).values.equal(X0)
+    trained = Gaps(1).draw(zeros, SampleNoise(0, range(N)), {"x0": zeros})
+    assert trained.extra[:, -C:].std(dim=(0, 2)).mean().item() == pytest.approx(0.3, abs=0.02)
+    x0, known = zeros + torch.randn(C, 1), torch.ones(zeros.shape, dtype=torch.bool)
+    asked = Gaps(1).draw(x0, SampleNoise(0, range(N)), {"x0": x0, "known": known})
+    torch.testing.assert_close(asked.extra[:, -C:], x0)
+
+
+def test_where_nothing_is_known_the_samples_themselves_are_learned() -> None:
+    given = Gaps(12).of(X0, torch.rand(X0.shape) < 0.5)
+    nothing = torch.arange(8) < 4
+    found = given.without(nothing)
+    torch.testing.assert_close(found.values[:4], X0[:4])
+    assert found.values[4:].equal(given.values[4:])
+    torch.testing.assert_close(found.whole(found.values), X0)
+    assert not found.offset[:4].any()
 
 
 def test_series_that_are_known_ahead_go_on_beyond_the_end() -> None:
@@ -96,7 +123,7 @@ def test_what_was_not_measured_is_not_known_and_what_a_batch_says_is() -> None:
 
 def test_what_was_not_measured_costs_nothing() -> None:
     model = Diffusion(
-        Transformer(3 * C + 4, C, width=16, layers=1),
+        Transformer(4 * C + 4, C, width=16, layers=1),
         medium=Series(),
         observation=Gaps(12),
         shape=(C, LENGTH),

@@ -115,16 +115,20 @@ def features(batch: Batch) -> Float[np.ndarray, "n features length"]:
 
 
 def ridge_ahead(train: Batch, asked: Batch) -> Values:
-    """The end of each series, by ridge regression on all that is known, and the calendar."""
-    known, n = train["known"][0].numpy(), len(asked["x0"])
+    """The end of each series, by ridge regression on all that is known, and the calendar.
 
-    def inputs(batch: Batch) -> Float[np.ndarray, "n d"]:
+    All are relative to the series' last known values, as in NLinear (Zeng et al. 2022, 2205.13504).
+    """
+    known, levels = train["known"][0].numpy(), [linear(train, b)[..., -1:] for b in (train, asked)]
+
+    def inputs(batch: Batch, level: Values) -> Float[np.ndarray, "n d"]:
         c, values = known.shape[0], features(batch)
-        return np.concatenate([values[:, :c][:, known], values[:, c:, ~known.all(0)][..., 0]], 1)
+        line, calendar = values[:, :c] - level, values[:, c:, ~known.all(0)][..., 0]
+        return np.concatenate([line[:, known], calendar], axis=1)
 
-    outputs = train["x0"].numpy()[:, ~known]
-    found = np.zeros((n, *known.shape), np.float32)
-    found[:, ~known] = ridge(inputs(train), outputs, inputs(asked))
+    x, now = map(inputs, (train, asked), levels)
+    found = np.broadcast_to(levels[1], asked["x0"].shape).copy()
+    found[:, ~known] += ridge(x, (train["x0"].numpy() - levels[0])[:, ~known], now)
     return found
 
 

@@ -18,6 +18,7 @@ from lightning_ddpm.noise import Noise
 from lightning_ddpm.shapes import Known, Mask, Samples, Seen, expand_like
 
 Training = Float[Tensor, "n c *spatial"]
+Film = Float[Tensor, "b *frames_and_shape"]
 
 
 @dataclass
@@ -29,12 +30,15 @@ class Given:
         known: which of them are known (b, k, *spatial).
         extra: what else is known, everywhere (b, e, *spatial): a smaller picture, the time of day.
         measured: where there is a truth (b, k, *spatial); everywhere if not given.
+        offset: what a simple method makes of the samples (b, c, *spatial), if the ``values`` are
+            their difference from it; that is then what is learned.
     """
 
     values: Samples
     known: Known
     extra: Seen | None = None
     measured: Known | None = None
+    offset: Samples | None = None
 
     @property
     def unknown(self) -> Known:
@@ -52,10 +56,21 @@ class Given:
 
     def without(self, nothing: Mask) -> "Given":
         """Of the samples where ``nothing`` (b) is true, nothing is known."""
-        known, extra = self.known & ~expand_like(nothing, self.known), self.extra
+        known = self.known & ~expand_like(nothing, self.known)
+        values, extra, offset = self.values, self.extra, self.offset
         if extra is not None:
             extra = extra.masked_fill(expand_like(nothing, extra), 0)
-        return Given(self.values, known, extra, self.measured)
+        if offset is not None:
+            values = torch.where(expand_like(nothing, values), values + offset, values)
+            offset = offset.masked_fill(expand_like(nothing, offset), 0)
+        return Given(values, known, extra, self.measured, offset)
+
+    def whole(self, learned: Film) -> Film:
+        """The samples (b, c, *spatial), or films of them, of what was learned of them."""
+        if self.offset is None:
+            return learned
+        filmed = learned.ndim > self.offset.ndim
+        return learned + (self.offset[:, None] if filmed else self.offset)
 
     def __getitem__(self, part: slice) -> "Given":
         return self.each(lambda value: value[part])
@@ -66,10 +81,9 @@ class Given:
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "Given":
         """A function of all that there is."""
-        others = [
-            None if value is None else function(value) for value in (self.extra, self.measured)
-        ]
-        return Given(function(self.values), function(self.known), *others)
+        others = (self.extra, self.measured, self.offset)
+        told = [None if value is None else function(value) for value in others]
+        return Given(function(self.values), function(self.known), *told)
 
 
 class Observation(ABC):

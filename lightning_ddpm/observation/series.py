@@ -14,6 +14,7 @@ from lightning_ddpm.observation.base import Given, Observation, Training, unifor
 from lightning_ddpm.shapes import Known, Samples
 
 CALENDAR = 4  # channels
+BLUR = 0.3  # of a level, in standard deviations
 DAY, YEAR = 86_400, 365.2425 * 86_400  # seconds
 
 
@@ -25,19 +26,22 @@ class Gaps(Observation):
     at random, or some series for 6 to 24 steps of time. Of all of them, up to eight values in ten
     are hidden as well, and of every second one some series, so that little data last for longer.
     The network is also shown what is known, interpolated, and the hour of the day and the day of
-    the year. Where a batch says what is ``known`` of it, that is taken; its ``time`` (b, length) is
-    in seconds since 1970, in UTC. NaN was not measured.
+    the year. It learns the difference of each series from its level, which is the mean of that line
+    (Kim et al. 2022, reversible instance normalization). Where a batch says what is ``known`` of
+    it, that is taken; its ``time`` (b, length) is in seconds since 1970, in UTC. NaN was not
+    measured.
 
     Args:
         horizon: steps of time that are forecast; in a recipe the data's, else 24 if not given.
         ahead: the series, by number, that are known beyond the end; in a recipe the data's.
-        jitter: standard deviation of what training windows of a series are shifted by, so that they
-            are not known again by their level.
+        levels: whether the network is told the levels, not quite exactly in training, so that it
+            does not know a window again by them. Without them it forecasts as well at a level that
+            it never saw.
     """
 
     horizon: int | None = None
     ahead: Sequence[int] | None = None
-    jitter: float = 0.3
+    levels: bool = True
 
     def draw(self, x0: Samples, noise: Noise, batch: Batch = None) -> Given:
         """Choose what is unknown of what was measured."""
@@ -59,8 +63,8 @@ class Gaps(Observation):
         known = torch.where(kind < 0.6, (place < end) | ahead[:, None], others)
         # A network overfits to inputs that are never hidden.
         hidden = (single > 1 - 0.8 * u[:, 6]) | ((u[:, 7] < 0.5) & (series > 0.7))
-        shifted = x0 + self.jitter * noise.draw((c, 1)).to(x0)
-        return self.of(shifted, known & ~hidden & measured, measured, told.get("time"))
+        blur = BLUR * noise.draw((c, 1)).to(x0)
+        return self.of(x0, known & ~hidden & measured, measured, told.get("time"), blur)
 
     def of(
         self,
@@ -68,18 +72,21 @@ class Gaps(Observation):
         known: Known,
         measured: Known | None = None,
         time: Int[Tensor, "b length"] | None = None,
+        blur: Float[Tensor, "b c 1"] | float = 0.0,
     ) -> Given:
-        """That these values are known."""
-        extra = torch.cat([interpolated(x0, known), calendar(time, x0)], dim=1)
-        return Given(x0, known, extra, measured)
+        """That these values are known; ``blur`` is added to the levels that the network is told."""
+        line = interpolated(x0, known)
+        level = line.mean(2, keepdim=True).expand_as(line)
+        shown = [line - level, calendar(time, x0)] + [level + blur] * self.levels
+        return Given(x0 - level, known, torch.cat(shown, dim=1), measured, level)
 
     def channels(self, channels: int) -> tuple[int, int]:
-        """A mask and an interpolation for each series, and the calendar."""
-        return channels, channels + CALENDAR
+        """A mask, an interpolation and a level for each series, and the calendar."""
+        return channels, (1 + self.levels) * channels + CALENDAR
 
     def naive(self, given: Given, train: Training) -> Samples:
         """Linear interpolation."""
-        return interpolated(given.values, given.known)
+        return given.whole(interpolated(given.values, given.known))
 
 
 def interpolated(values: Samples, known: Known) -> Samples:
