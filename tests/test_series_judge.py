@@ -131,11 +131,20 @@ def test_ridge_is_scikit_learn_s() -> None:
     np.testing.assert_allclose(ridge(x, y, asked), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_levels_that_training_never_had_do_not_matter_to_nlinear() -> None:
+    train, asked, high = windows(0), windows(1), windows(1)
+    high["x0"] = high["x0"] + 50
+    found, expected = (ridge_ahead(train, batch, relative=True) for batch in (high, asked))
+    np.testing.assert_allclose(found[..., 48:], expected[..., 48:] + 50, atol=1e-3)
+    assert np.abs(ridge_ahead(train, high) - expected - 50)[..., 48:].max() > 1
+
+
 def test_what_can_be_learned_ridge_learns() -> None:
     train, asked = windows(0, 800), windows(1)
     scores = {n: np.nanmean(e) for n, e in baselines(train, asked, True).items()}
-    assert min(scores, key=scores.get) == "crps_ridge"
-    names = ("ridge", "persistence", "day_before", "climatology")
+    assert min(scores, key=scores.get) == "crps_nlinear"  # of random walks
+    assert sorted(scores, key=scores.get)[1] == "crps_ridge"
+    names = ("ridge", "nlinear", "persistence", "day_before", "climatology")
     assert set(scores) == {f"crps_{name}" for name in names}
     train["known"][:, 0], asked["known"][:, 0] = True, True  # of what is known ahead, ridge knows
     for batch in (train, asked):
@@ -178,7 +187,7 @@ def test_the_judge_compares_each_sample_with_its_own_truth() -> None:
     assert np.mean(parts) == pytest.approx(off)
     lines = judge.table({"samples": 80.0, **noisy}).splitlines()
     assert lines[3].startswith("two")
-    assert lines[3].endswith("loses to climatology, persistence, day_before, ridge")
+    assert lines[3].endswith("loses to climatology, persistence, day_before, ridge, nlinear")
     assert f"{off:.3f}" in lines[3]
 
 

@@ -1,6 +1,7 @@
 """Simple methods that forecast series and fill their gaps, as a judge compares others with."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ def baselines(train: Batch, asked: Batch, forecasts: bool) -> dict[str, Values]:
     truth = asked["x0"].masked_fill(asked["known"], torch.nan)
     mean = train["x0"].transpose(0, 1).flatten(1).nanmean(1)[:, None]
     train, asked = ({**batch, "x0": batch["x0"] - mean} for batch in (train, asked))
-    methods = {"persistence": linear, "day_before": day_before, "ridge": ridge_ahead}
+    methods = {"persistence": linear, "day_before": day_before}
+    methods |= {"ridge": ridge_ahead, "nlinear": partial(ridge_ahead, relative=True)}
     if not forecasts:
         methods = {"linear": linear, "ridge": ridge_beside}
     made = {"climatology": climatology(train, asked)}
@@ -114,12 +116,13 @@ def features(batch: Batch) -> Float[np.ndarray, "n features length"]:
     return torch.cat([filled, calendar(batch.get("time"), filled)], dim=1).numpy()
 
 
-def ridge_ahead(train: Batch, asked: Batch) -> Values:
+def ridge_ahead(train: Batch, asked: Batch, relative: bool = False) -> Values:
     """The end of each series, by ridge regression on all that is known, and the calendar.
 
-    All are relative to the series' last known values, as in NLinear (Zeng et al. 2022, 2205.13504).
+    If it is ``relative``, to the series' last known values (NLinear, Zeng et al. 2022, 2205.13504).
     """
-    known, levels = train["known"][0].numpy(), [linear(train, b)[..., -1:] for b in (train, asked)]
+    known = train["known"][0].numpy()
+    levels = [relative * linear(train, batch)[..., -1:] for batch in (train, asked)]
 
     def inputs(batch: Batch, level: Values) -> Float[np.ndarray, "n d"]:
         c, values = known.shape[0], features(batch)

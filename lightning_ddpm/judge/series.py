@@ -23,8 +23,8 @@ class SeriesJudge(Judge):
     Of each series, where it was not known: the CRPS, from the samples and as CSDI has it; how often
     the middle 90% of the samples have the truth among them; and the mean absolute error of their
     median. Beside them, the CRPS of persistence, or in gaps of linear interpolation, of the day
-    before, of climatology, and of ridge regression, all with the quantiles of their errors in
-    training.
+    before, of climatology, and of ridge regression, of forecasts also relative to what was known
+    last (NLinear), all with the quantiles of their errors in training.
 
     Args:
         train: training windows, which the simple methods learn from.
