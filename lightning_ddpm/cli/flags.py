@@ -44,6 +44,7 @@ def short_flags(data_class: Any = MNISTDataModule) -> dict[str, str]:
         "--seed": "--seed_everything",
         "--steps": "--model.sampler.init_args.steps",
         "--factor": "--model.observation.init_args.factor",
+        "--levels": "--model.observation.init_args.levels",
     }
 
 
