@@ -62,7 +62,9 @@ def clean(model: Any, batch: Any) -> tuple[Samples, Condition | None]:
     """
     raw, condition = raw_and_condition(batch)
     x0 = model.medium.encode(raw)
-    if tuple(x0.shape[1:]) != model.shape:
-        found = tuple(x0.shape[1:])
+    found = tuple(x0.shape[1:])
+    if model.observation is not None:
+        found = model.observation.shape(found)
+    if found != model.shape:
         raise ValueError(f"shape {model.shape} of the model is not that of the data, {found}")
     return x0, condition_in_batch(model.network, condition, len(x0))

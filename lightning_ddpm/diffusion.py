@@ -118,7 +118,7 @@ class Diffusion(nn.Module):
         x0, condition = clean(self, batch)
         times = self.time_sampler if self.training else UniformTimes()
         t = times.draw(self.schedule, noise).to(x0.device)
-        epsilon, extra, given = noise.like(x0), {}, None
+        epsilon, extra, given = noise.draw(self.shape).to(x0), {}, None
         if self.training and condition is not None:
             dropped = expand_like(noise.uniform() < self.condition_dropout, condition)
             condition = torch.where(dropped, self.network.unconditional(condition), condition)
@@ -128,7 +128,7 @@ class Diffusion(nn.Module):
             given = self.observation.draw(x0, noise, batch)
             if self.training:
                 given = given.without(noise.uniform() < self.condition_dropout)
-            x0 = given.values
+            x0, extra = given.values, extra | given.told
         return self.denoising_loss(x0, t, epsilon, condition, given, **extra)
 
     def denoising_loss(
@@ -184,7 +184,8 @@ class Diffusion(nn.Module):
                 or there is no condition to guide to.
         """
         scale = guidance_scale(self.network, self.guidance, guidance, condition)
-        selves = (Strong(self.network, condition), Weak(self.network, condition))
+        told = {} if given is None else given.told
+        selves = (part(self.network, condition, told) for part in (Strong, Weak))
         strong, weak = (observed(predict, self.observation, given) for predict in selves)
         low, high = (part * self.schedule.T for part in self.guidance_interval)
         predict = strong if scale == 1 else Guided(strong, weak, scale, (low, high))
@@ -202,6 +203,7 @@ class Diffusion(nn.Module):
         given: Given | None = None,
         sampler: Sampler | None = None,
         seed: int = 0,
+        stage: int | None = None,
         generator: torch.Generator | None = None,
         progress: bool = True,
         frames: int | None = None,
@@ -216,6 +218,8 @@ class Diffusion(nn.Module):
             given: what is known of each of them; nothing if not given.
             sampler: the way from noise to samples; the model's if not given.
             seed: the seed of all noise, not negative.
+            stage: of the samples' making, each with noise of its own; of the size of a sample if
+                not given, so that those of a cascade differ.
             generator: draws a new seed, if given.
             progress: whether to show a progress bar.
             frames: how many of the way from noise to each; the samples alone if not given.
@@ -234,13 +238,15 @@ class Diffusion(nn.Module):
         if generator is not None:
             seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
         sampler, was_training = sampler or self.sampler, self.network.training
-        stage = 0 if self.observation is None else prod(self.shape)  # another in a cascade
+        if stage is None:
+            stage = 0 if self.observation is None else prod(self.shape)
 
         def generate(part: slice) -> Tensor:
             noise = SampleNoise(seed, indices[part], stage)
             known = None if given is None else given[part].to(self.device)
             denoise = self.denoiser(None if told is None else told[part], guidance, known)
-            x_T = self.temperature * noise.draw(self.shape).to(self.device)
+            shape = self.shape if known is None else known.values.shape[1:]
+            x_T = self.temperature * noise.draw(shape).to(self.device)
             x0 = sampler.sample(denoise, x_T, noise, progress=progress, frames=frames)
             return x0 if known is None else known.whole(x0)
 

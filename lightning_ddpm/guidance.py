@@ -1,8 +1,10 @@
 """Guidance: away from what a weaker self of the network says, which training has to prepare."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from lightning_ddpm.denoiser import Predict, for_each
 from lightning_ddpm.networks import Network
@@ -13,14 +15,15 @@ GUIDANCE = 2.0  # the scale, where none is asked for
 
 @dataclass
 class Strong:
-    """A network, told the condition (b, ...), if there is one: ``predict(x_t, t)``."""
+    """A network, told the condition (b, ...), if any, and more by name: ``predict(x_t, t)``."""
 
     network: Network
     condition: Condition | None = None
+    told: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, x_t: Samples, t: TimeSteps) -> Output:
         """The output for ``x_t`` at ``t``."""
-        return self.network(x_t, for_each(t, x_t), self.condition)
+        return self.network(x_t, for_each(t, x_t), self.condition, **self.told)
 
 
 @dataclass
@@ -29,13 +32,15 @@ class Weak:
 
     network: Network
     condition: Condition | None = None
+    told: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, x_t: Samples, t: TimeSteps) -> Output:
         """The output for ``x_t`` at ``t``."""
         t = for_each(t, x_t)
         if self.condition is None:
-            return self.network(x_t, t, None, weak=torch.ones_like(t, dtype=torch.bool))
-        return self.network(x_t, t, self.network.unconditional(self.condition))
+            weak = torch.ones_like(t, dtype=torch.bool)
+            return self.network(x_t, t, None, weak=weak, **self.told)
+        return self.network(x_t, t, self.network.unconditional(self.condition), **self.told)
 
 
 @dataclass

@@ -41,12 +41,16 @@ def check(model: Any) -> None:
     if not 0 <= low < high <= 1:
         raise ValueError(f"guidance_interval must rise, from 0 to at most 1, got {low}, {high}")
     model.sampler.timesteps(model.schedule)
+    told: Mapping[str, torch.Tensor] = {}
     if model.observation is not None:
         x0 = torch.zeros(1, *model.shape)
-        model.observation.draw(x0, SampleNoise(0, [0]), {"x0": x0})
+        told = model.observation.draw(x0, SampleNoise(0, [0]), {"x0": x0}).told
+        if (seen := model.observation.shape(model.shape)) != model.shape:
+            name = type(model.observation).__name__
+            raise ValueError(f"shape {model.shape} is not that of what {name} shows, {seen}")
     check_target(model.target, model.schedule)
     check_weighting(model.weighting, model.target, model.schedule)
-    check_network(model.network, model.shape, learned, model.observation)
+    check_network(model.network, model.shape, learned, model.observation, told)
     if learned and not isinstance(model.time_sampler, UniformTimes):
         raise ValueError("a learned variance is trained at all time steps: take UniformTimes")
     if learned and model.observation is not None:
@@ -71,16 +75,20 @@ def check_network(
     shape: Sequence[int],
     learned_variance: bool,
     observation: Observation | None = None,
+    told: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Raise ValueError if ``network`` cannot predict what is needed for samples of ``shape``."""
+    """Raise ValueError if ``network`` cannot predict what is needed for samples of ``shape``.
+
+    Nor if it does not take what it is to be ``told`` by name.
+    """
     x_t, (channels, *spatial) = torch.zeros(1, *shape), shape
     expected = (1, 2 * channels if learned_variance else channels, *spatial)
     name, was_training = type(network).__name__, network.training
     network.eval()  # else a BatchNorm would learn from it
     try:
         seen = x_t if observation is None else observation.seen(x_t)
-        output = network(seen, torch.zeros(1, dtype=torch.long)).shape
-    except RuntimeError:
+        output = network(seen, torch.zeros(1, dtype=torch.long), None, **told or {}).shape
+    except (RuntimeError, TypeError):
         output = None
     network.train(was_training)
     if output is None or output[2:] != expected[2:]:

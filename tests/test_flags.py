@@ -174,7 +174,7 @@ def test_a_limit_of_one_is_one_batch_and_one_whole_is_all(tmp_path: Path) -> Non
 
 
 TRAINED = {"conditional", "default", "learned_variance"}  # by test_folder.py
-TRAINED |= {"inpainting", "superresolution"}  # by test_restoring.py
+TRAINED |= {"inpainting", "superresolution", "video"}  # by test_restoring.py, test_filming.py
 
 
 @pytest.mark.parametrize("recipe", sorted({path.stem for path in CONFIGS.glob("*.yaml")} - TRAINED))

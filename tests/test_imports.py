@@ -31,6 +31,7 @@ CORE = {
     "parts": {"noise", "schedule", "objective", "networks", "observation"},
     "diffusion": {"shapes", "batch", "noise", "schedule", "objective", "denoiser", "networks"}
     | {"samplers", "condition", "guidance", "observation", "media", "likelihood", "parts"},
+    "longer": {"shapes", "observation", "diffusion"},
     "editing": {"shapes", "noise", "denoiser", "samplers", "observation", "diffusion"},
 }
 """The paper, the model, and what is done with it: torch only."""
@@ -42,7 +43,7 @@ ROOMS = CORE | {
     "checkpoints": {"files", "parts", "diffusion"},
     "configs": set(),
     "judge": {"shapes", "files", "pictures", "media", "observation", "likelihood"},
-    "data": {"shapes", "files", "pictures", "judge"},
+    "data": {"shapes", "files", "noise", "pictures", "judge"},
     "training": {"batch", "files", "noise", "objective", "likelihood", "media", "parts"}
     | {"diffusion", "observation", "shapes", "checkpoints", "judge", "data"},
     "cli": {
@@ -58,7 +59,8 @@ ROOMS = CORE | {
     | {"configs", "judge", "data", "training"},
 }
 FREE = {"__init__"}
-SHARED = {"base", "layers", "order", "tables", "windows"}  # in a room
+SHARED = {"base", "images", "layers", "order", "tables", "windows"}
+SHARED |= {"folder", "mnist", "video"}  # in a room
 HEAVY = {"lightning", "pytorch_lightning", "torchmetrics", "tensorboard"}
 LIGHT = {"torch", "numpy", "jaxtyping", "tqdm", *sys.stdlib_module_names}
 

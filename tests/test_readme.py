@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, SOURCE
 from own_images import write_images
+from own_videos import write_videos
 from tiny import call
 
 README = (ROOT / "README.md").read_text()
@@ -49,6 +50,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my.py").write_text(PYTHON["my.py"])
     write_images(tmp_path / "my_images", (16, 16))
+    (tmp_path / "my_videos").mkdir()
+    write_videos(tmp_path / "my_videos", grey=False)
     days = [f"{day},{day.dayofyear},{day.dayofweek}" for day in pd.date_range("2020", periods=999)]
     (tmp_path / "sales.csv").write_text("\n".join(["day,price,sales", *days]))
     assert len(TRAIN) > 30
@@ -71,7 +74,13 @@ def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         subcommand = words[0] if words and not words[0].startswith("-") else "fit"
         series = any(part in command for part in ("series", "sales/", "weather/"))
         # A model of other images knows its data, which have no ``source``.
-        words += () if series or "own/" in command else FAST.get(subcommand, ())
+        video = "video" in command or "moving/" in command
+        words += () if series or video or "own/" in command else FAST.get(subcommand, ())
+        if video:
+            words += ("--steps", 2, "--num_videos", 2, "--draws", 2)
+            words += ("--limit_test_batches", 1) if subcommand == "test" else ()
+            small = ("--model.network.init_args.channels", "[8,8]", "--batch_size", 4)
+            words += small if subcommand == "fit" else ()
         if series:
             short = (
                 ("--context", 12, "--horizon", 6) if subcommand == "fit" else ("--num_windows", 2)
@@ -88,6 +97,8 @@ def test_commands_run(call_main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names: dict = {}
     exec(PYTHON["a cascade"], names)
     assert names["digits"].shape == (16, 1, 28, 28)
+    exec(PYTHON["a longer video"], names)
+    assert names["video"].shape == (1, 1, 300, 32, 32)
 
 
 @pytest.mark.long

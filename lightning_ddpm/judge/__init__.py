@@ -9,6 +9,7 @@ from lightning_ddpm.judge.manifold import Manifold
 from lightning_ddpm.judge.memorisation import memorisation, nearest
 from lightning_ddpm.judge.restoration import restoration_error
 from lightning_ddpm.judge.series import SeriesJudge
+from lightning_ddpm.judge.videos import VideoJudge
 
 __all__ = [
     "DigitFeatures",
@@ -18,6 +19,7 @@ __all__ = [
     "Manifold",
     "SeriesJudge",
     "VariationalBound",
+    "VideoJudge",
     "frechet_distance",
     "in_float32",
     "memorisation",

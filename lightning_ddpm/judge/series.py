@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 from lightning_ddpm.judge.base import Judge
 from lightning_ddpm.judge.baselines import Batch, baselines
 from lightning_ddpm.judge.crps import Ensemble, Values, coverage, crps, csdi_crps
-from lightning_ddpm.media.series import grouped
+from lightning_ddpm.media.base import grouped
 
 PARTS = 4  # of the horizon
 
@@ -85,7 +85,7 @@ class SeriesJudge(Judge):
         index, order = dim_zero_cat(self.indices).cpu().sort()
         windows = {"series": dim_zero_cat(self.series).cpu()[order], "window": index // self.draws}
         asked = {n: v.cpu() for n, v in self.held_out(index[:: self.draws].tolist()).items()}
-        ensemble = grouped(windows)["series"].movedim(1, -1).numpy()
+        ensemble = grouped(windows, "series")["series"].movedim(1, -1).numpy()
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # means of nothing
             figures = self.compared(ensemble, asked)
         return {

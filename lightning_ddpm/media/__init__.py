@@ -3,5 +3,6 @@
 from lightning_ddpm.media.base import Arrays, Medium
 from lightning_ddpm.media.images import Images
 from lightning_ddpm.media.series import Series
+from lightning_ddpm.media.videos import Videos
 
-__all__ = ["Arrays", "Images", "Medium", "Series"]
+__all__ = ["Arrays", "Images", "Medium", "Series", "Videos"]

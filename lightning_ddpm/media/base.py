@@ -66,6 +66,10 @@ class Medium(nn.Module, ABC):
         """Show raw samples, and what was asked for, in one picture, if they can be shown."""
         return None
 
+    def gif(self, samples: Arrays) -> bytes | None:
+        """The same as a moving picture, where samples move."""
+        return None
+
     def files(self, film: bool = False, **options: Any) -> list[str]:
         """What ``write`` with these options, and ``write_film``, may call their files, as globs."""
         return ["samples.npz"]
@@ -93,3 +97,15 @@ def write_png(picture: UInt8[Tensor, "c h w"], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         to_pil_image(picture).save(temporary, format="png")
+
+
+def grouped(samples: Arrays, name: str) -> dict[str, Tensor]:
+    """The samples of each ``window`` together, under their medium's ``name``: (n, samples, ...).
+
+    What they have in common, as ``known`` and ``truth`` (n, ...), stands there once.
+    """
+    if "window" not in samples:
+        return {**samples, name: samples[name][:, None]}
+    n = len(samples["window"].unique())
+    arrays = {key: a.unflatten(0, (n, -1)) for key, a in samples.items() if key != "window"}
+    return {key: a if key == name else a[:, 0] for key, a in arrays.items()}

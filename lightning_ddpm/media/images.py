@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -194,11 +195,16 @@ def captioned(image: UInt8[Tensor, "c h w"], text: str) -> UInt8[Tensor, "c H w"
 
 def write_gif(pictures: Sequence[UInt8[Tensor, "c h w"]], path: Path) -> None:
     """Write pictures as an animation, which stays on the last one for two seconds."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(gif_of(pictures))
+
+
+def gif_of(pictures: Sequence[UInt8[Tensor, "c h w"]]) -> bytes:
+    """Such an animation as the content of a file."""
     from torchvision.transforms.functional import to_pil_image
 
     first, *rest = map(to_pil_image, pictures)
     durations = [*[80] * len(rest), 2000]  # milliseconds
-    with replacing(path) as temporary:
-        first.save(
-            *(temporary, "gif"), save_all=True, append_images=rest, duration=durations, loop=0
-        )
+    gif = BytesIO()
+    first.save(gif, "gif", save_all=True, append_images=rest, duration=durations, loop=0)
+    return gif.getvalue()

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lightning_ddpm.files import replacing
-from lightning_ddpm.media.base import Arrays, Medium, write_png
+from lightning_ddpm.media.base import Arrays, Medium, grouped, write_png
 from lightning_ddpm.shapes import Samples, spaced
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -79,13 +79,13 @@ class Series(Medium):
 
         Of a few windows and series; what was known is orange, and the truth black.
         """
-        windows = grouped(samples)
+        windows = grouped(samples, self.name)
         known, truth = windows.get("known"), windows.get("truth")
         return pixels(fans(windows[self.name], known, truth, self.names or ()))
 
     def write(self, samples: Arrays, folder: Path, **options: Any) -> list[Path]:
         """Write ``samples.npz`` and, of a forecast, ``forecast.csv`` and ``forecast.png``."""
-        windows = grouped(samples)
+        windows = grouped(samples, self.name)
         written, picture = super().write(windows, folder), self.picture(samples)
         if "known" not in windows or picture is None:
             return written
@@ -111,18 +111,6 @@ class Series(Medium):
         quantiles = np.quantile(series, QUANTILES, axis=1)[:, window, channel, place]
         columns = dict(zip(map(str, QUANTILES), quantiles, strict=True))
         return pd.DataFrame({"window": window, **when, "series": names[channel], **columns})
-
-
-def grouped(samples: Arrays) -> dict[str, Tensor]:
-    """The samples of each ``window`` together, as ``series`` (n, samples, c, length).
-
-    What they have in common, as ``known`` and ``truth`` (n, c, length), stands there once.
-    """
-    if "window" not in samples:
-        return {**samples, Series.name: samples[Series.name][:, None]}
-    n = len(samples["window"].unique())
-    arrays = {name: a.unflatten(0, (n, -1)) for name, a in samples.items() if name != "window"}
-    return {name: a if name == Series.name else a[:, 0] for name, a in arrays.items()}
 
 
 def fans(series: Tensor, known: Tensor | None, truth: Tensor | None, names: Sequence[str]) -> Any:

@@ -4,5 +4,6 @@ from lightning_ddpm.networks.base import Network
 from lightning_ddpm.networks.mlp import MLP
 from lightning_ddpm.networks.transformer import Transformer
 from lightning_ddpm.networks.unet import UNet
+from lightning_ddpm.networks.video import VideoUNet
 
-__all__ = ["MLP", "Network", "Transformer", "UNet"]
+__all__ = ["MLP", "Network", "Transformer", "UNet", "VideoUNet"]

@@ -3,5 +3,6 @@
 from lightning_ddpm.observation.base import Given, Observation, observed
 from lightning_ddpm.observation.images import Holes, LowResolution
 from lightning_ddpm.observation.series import Gaps
+from lightning_ddpm.observation.video import Frames
 
-__all__ = ["Gaps", "Given", "Holes", "LowResolution", "Observation", "observed"]
+__all__ = ["Frames", "Gaps", "Given", "Holes", "LowResolution", "Observation", "observed"]

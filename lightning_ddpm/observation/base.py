@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lightning_ddpm.batch import Batch
@@ -32,6 +32,8 @@ class Given:
         measured: where there is a truth (b, k, *spatial); everywhere if not given.
         offset: what a simple method makes of the samples (b, c, *spatial), if the ``values`` are
             their difference from it; that is then what is learned.
+        positions: along the first axis, of a sample that is a part of a longer one (b, n), as
+            frames of a video, which the network is then told; 0, 1, ... if not given.
     """
 
     values: Samples
@@ -39,6 +41,12 @@ class Given:
     extra: Seen | None = None
     measured: Known | None = None
     offset: Samples | None = None
+    positions: Int[Tensor, "b n"] | None = None
+
+    @property
+    def told(self) -> dict[str, Tensor]:
+        """What the network is told by name."""
+        return {} if self.positions is None else {"positions": self.positions}
 
     @property
     def unknown(self) -> Known:
@@ -63,7 +71,7 @@ class Given:
         if offset is not None:
             values = torch.where(expand_like(nothing, values), values + offset, values)
             offset = offset.masked_fill(expand_like(nothing, offset), 0)
-        return Given(values, known, extra, self.measured, offset)
+        return Given(values, known, extra, self.measured, offset, self.positions)
 
     def whole(self, learned: Film) -> Film:
         """The samples (b, c, *spatial), or films of them, of what was learned of them."""
@@ -81,7 +89,7 @@ class Given:
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "Given":
         """A function of all that there is."""
-        others = (self.extra, self.measured, self.offset)
+        others = (self.extra, self.measured, self.offset, self.positions)
         told = [None if value is None else function(value) for value in others]
         return Given(function(self.values), function(self.known), *told)
 
@@ -122,6 +130,10 @@ class Observation(ABC):
             for channels in self.channels(x_t.shape[1])
         )
         return Given(x_t, masks.bool(), extra)
+
+    def shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """That of what is learned of samples of this ``shape`` (c, *spatial), if not all is."""
+        return tuple(shape)
 
     def channels(self, channels: int) -> tuple[int, int]:
         """Those of what is ``known``, and of what is ``extra``, of samples of so many channels."""

@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto import summary_pb2
 from torch import Tensor
 
 LAYOUT = {  # of the tab CUSTOM SCALARS: curves that are read together
@@ -38,6 +39,17 @@ def open_hparams(trainer: Trainer, hparams: Mapping[str, Any]) -> None:
         shown = {name: value for name, value in hparams.items() if not name.startswith("_")}
         logger.log_hyperparams(shown, {"hp/val_loss": math.nan})
         logger.experiment.add_custom_scalars(LAYOUT)
+
+
+def show_gif(trainer: Trainer, name: str, gif: bytes) -> None:
+    """Show a moving picture, which needs no more of TensorBoard than a GIF in an image's place."""
+    if logger := tensorboard(trainer):
+        summaries: Any = summary_pb2  # whose classes are made when it is imported
+        image = summaries.Summary.Image(encoded_image_string=gif)
+        summary = summaries.Summary(value=[summaries.Summary.Value(tag=name, image=image)])
+        logger.experiment.flush()
+        writer: Any = logger.experiment.file_writer
+        writer.add_summary(summary, trainer.global_step)
 
 
 def show_bound(trainer: Trainer, terms: Float[Tensor, " T"]) -> None:

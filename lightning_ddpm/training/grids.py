@@ -8,7 +8,7 @@ from lightning_ddpm.data.base import DRAWN, ArrayDataModule
 from lightning_ddpm.diffusion import Diffusion
 from lightning_ddpm.media.base import write_png
 from lightning_ddpm.training.asked import arrays_of, asked_of
-from lightning_ddpm.training.curves import tensorboard
+from lightning_ddpm.training.curves import show_gif, tensorboard
 from lightning_ddpm.training.runs import run_folder
 
 
@@ -23,13 +23,16 @@ def draw_grid(trainer: Trainer, model: Diffusion, seed: int) -> Path | None:
         asked = asked_of(trainer, model, indices, seed)
         progress = shows_progress(trainer)
         x0 = model.sample(indices=indices, seed=seed, progress=progress, **asked.options)
-    picture = model.medium.picture(arrays_of(model, x0, asked))
+    arrays = arrays_of(model, x0, asked)
+    picture, gif = model.medium.picture(arrays), model.medium.gif(arrays)
     if folder is None or picture is None:
         return None
     path = folder / "grids" / f"step-{trainer.global_step:06d}.png"
     write_png(picture, path)
     if logger := tensorboard(trainer):
         logger.experiment.add_image("samples", picture, trainer.global_step)
+    if gif is not None:
+        show_gif(trainer, "moving_samples", gif)
     return path
 
 

@@ -1,0 +1,105 @@
+"""What data modules of videos share: which frames are known of those that are held out."""
+
+from abc import ABC
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from lightning_ddpm.data.base import ArrayDataModule
+from lightning_ddpm.judge import VideoJudge
+from lightning_ddpm.shapes import spaced
+
+DRAWN_VIDEOS, DRAWN_EACH = 4, 2
+
+Task = Literal["prediction", "infilling"]
+
+
+class VideoDataModule(ArrayDataModule, ABC):
+    """Videos of which frames are asked for.
+
+    Args:
+        frames: of a video.
+        length: frames of a training video, of which the model sees as many as it can at once; as
+            many as ``frames`` if not given.
+        observe: how many frames of a held-out video are known: the first, or the first and the
+            last.
+        task: what is asked of it: ``prediction`` of the frames after those, or ``infilling`` of
+            those in the middle.
+        draws: how many samples ``predict`` generates of each video.
+        num_videos: of how many videos.
+        batch_size: videos in a batch, of each process.
+        num_workers: processes that make batches.
+        sample_batch_size: how many samples at once, at most; what suits the device if not given.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        frames: int = 16,
+        length: int | None = None,
+        observe: int = 8,
+        task: Task = "prediction",
+        draws: int = 8,
+        num_videos: int = 64,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        sample_batch_size: int | None = None,
+    ) -> None:
+        if min(draws, num_videos) < 1:
+            raise ValueError(f"draws and num_videos must be at least 1, got {draws}, {num_videos}")
+        if not 0 <= observe < frames:
+            raise ValueError(f"observe must be from 0 to below {frames} frames, got {observe}")
+        if length is not None and length < frames:
+            raise ValueError(f"length must be at least {frames} frames, got {length}")
+        if task not in get_args(Task):
+            raise ValueError(f"task must be prediction or infilling, got {task}")
+        super().__init__(batch_size, num_workers, draws * num_videos, sample_batch_size)
+        self.frames = frames
+        self.length = length or frames
+        self.observe = observe
+        self.task: Task = task
+        self.draws = draws
+        self.num_videos = num_videos
+
+    def known(self) -> Bool[Tensor, " frames"]:
+        """Which frames are known of videos that are held out."""
+        place, hidden = torch.arange(self.frames), self.frames - self.observe
+        first = self.observe if self.task == "prediction" else self.observe // 2
+        return (place < first) | (place >= first + hidden)
+
+    def held_out(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Videos of which some frames are known, each for ``draws`` indices in turn."""
+        chosen, window = torch.tensor(self.chosen()), torch.tensor(indices) // self.draws
+        places = chosen[window % len(chosen)].tolist()
+        videos = self.splits[self.held_out_split].__getitems__(places)
+        return videos | {"known": self.known().expand(len(indices), -1), "window": window}
+
+    def chosen(self) -> list[int]:
+        """The videos that are predicted, of their split."""
+        return spaced(len(self.splits[self.held_out_split]), self.num_videos)
+
+    def setup(self, stage: str) -> None:
+        """Find the videos; there may be fewer than were asked for."""
+        super().setup(stage)
+        if self.splits:
+            self.num_samples = self.draws * len(self.chosen())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How many frames the network sees."""
+        return super().facts | {"frames": self.frames}
+
+    @property
+    def drawn(self) -> Sequence[int]:
+        """Some samples of each of a few videos."""
+        videos, each = spaced(len(self.chosen()), DRAWN_VIDEOS), min(DRAWN_EACH, self.draws)
+        return [video * self.draws + i for video in videos for i in range(each)]
+
+    def judge(self) -> VideoJudge:
+        """The judge of samples of videos that are held out."""
+        return VideoJudge(self.held_out, self.draws, self.num_samples)
