@@ -60,7 +60,7 @@ ROOMS = CORE | {
 }
 FREE = {"__init__"}
 SHARED = {"base", "images", "layers", "order", "tables", "windows"}
-SHARED |= {"folder", "mnist", "video"}  # in a room
+SHARED |= {"folder", "mnist", "paired", "video"}  # in a room
 HEAVY = {"lightning", "pytorch_lightning", "torchmetrics", "tensorboard"}
 LIGHT = {"torch", "numpy", "jaxtyping", "tqdm", *sys.stdlib_module_names}
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from lightning_ddpm.data.base import ArrayDataset
-from lightning_ddpm.data.folder import FEWEST, files_under, natural, shared_out
+from lightning_ddpm.data.folder import FEWEST, files_under, natural, shared_out, tell_left_out
 from lightning_ddpm.data.video import Task, VideoDataModule
 from lightning_ddpm.files import DataError, path_of
 from lightning_ddpm.pictures import pixels, read_picture
@@ -108,8 +108,7 @@ class VideoFolderDataModule(VideoDataModule):
         images = {path for path in found if path.suffix.lower() in IMG_EXTENSIONS}
         inside = {path for path in images if path.parent != self.data_dir}
         if left := set(found) - videos - inside:
-            kinds = ", ".join(sorted({path.suffix or path.name for path in left})[:9])
-            rank_zero_warn(f"{self.data_dir}: {len(left)} files are left out, of {kinds}")
+            tell_left_out(self.data_dir, left)
         return sorted(videos | {path.parent for path in inside})
 
     @cached_property

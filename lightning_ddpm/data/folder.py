@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
@@ -85,8 +85,7 @@ class ImageFolderDataModule(ArrayDataModule):
                 f"{self.data_dir} has {len(paths)} images; at least {FEWEST} are needed"
             )
         if left := sorted(set(found) - set(paths)):
-            kinds = ", ".join(sorted({path.suffix or path.name for path in left})[:9])
-            rank_zero_warn(f"{self.data_dir}: {len(left)} files are left out, of {kinds}")
+            tell_left_out(self.data_dir, left)
         parts = {path.relative_to(self.data_dir).parts[0] for path in paths}
         if parts <= {"train", "val", "valid", "validation", "test"}:
             rank_zero_warn(f"{self.data_dir}: {', '.join(sorted(parts))} are taken for classes")
@@ -158,6 +157,12 @@ class ImageFolderDataModule(ArrayDataModule):
         everything, places = ArrayDataset(torch.stack(images), labels), shared_out(content)
         names = ["test"] if stage == "test" else ["train", "val"]
         return {name: everything.part(places[name]) for name in names}
+
+
+def tell_left_out(root: Path, left: Collection[Path]) -> None:
+    """Warn of files in a folder that are not taken, and of their kinds."""
+    kinds = ", ".join(sorted({path.suffix or path.name for path in left})[:9])
+    rank_zero_warn(f"{root}: {len(left)} files are left out, of {kinds}")
 
 
 def files_under(root: Path) -> list[Path]:

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from lightning_ddpm.data.base import ArrayDataModule, ArrayDataset
+from lightning_ddpm.data.base import ArrayDataset
+from lightning_ddpm.data.paired import PairedDataModule
 from lightning_ddpm.data.tables import ETTH1, Table, download, read_table, weather
 from lightning_ddpm.data.windows import Windows
 from lightning_ddpm.files import DataError, path_of
@@ -19,13 +20,12 @@ from lightning_ddpm.judge import SeriesJudge
 from lightning_ddpm.shapes import spaced
 
 WEEK, MONTH = 168, 720  # hours
-DRAWN_WINDOWS, DRAWN_EACH = 4, 25
 MOST_TRAINING = 10_000  # windows that simple methods learn from
 
 Task = Literal["forecast", "gaps", "scattered"]
 
 
-class SeriesDataModule(ArrayDataModule):
+class SeriesDataModule(PairedDataModule):
     """Windows of series that were measured together: a ``context``, and the ``horizon`` after it.
 
     Of the weather every sixth week is for test, and two others for validation; of ETTh1 the usual
@@ -57,6 +57,8 @@ class SeriesDataModule(ArrayDataModule):
         DataError: when the table is read, if it is no such table, or too short.
     """
 
+    drawn_each = 25
+
     def __init__(
         self,
         dataset: Literal["weather", "ETTh1"] = "weather",
@@ -81,7 +83,7 @@ class SeriesDataModule(ArrayDataModule):
         ):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        super().__init__(batch_size, num_workers, draws * num_windows, sample_batch_size)
+        super().__init__(draws, num_windows, batch_size, num_workers, sample_batch_size)
         self.save_hyperparameters()
         self.dataset = dataset
         self.csv = csv
@@ -89,9 +91,7 @@ class SeriesDataModule(ArrayDataModule):
         self.context, self.horizon, self.length = context, horizon, context + horizon
         self.known_ahead = known_ahead
         self.task: Task = task
-        self.draws = draws
         self.data_dir = path_of(data_dir or os.environ.get("LIGHTNING_DDPM_DATA", "data"))
-        self.num_windows = num_windows
 
     @cached_property
     def table(self) -> Table:
@@ -169,30 +169,6 @@ class SeriesDataModule(ArrayDataModule):
         last = np.flatnonzero(~missing.all(1))[-1]
         start = torch.tensor([int(last) + 1 - self.context])
         return {"test": Windows(start, self.table, self.length)}
-
-    def setup(self, stage: str) -> None:
-        """Find the windows; there may be fewer than were asked for."""
-        super().setup(stage)
-        if self.splits:
-            self.num_samples = self.draws * len(self.chosen())
-
-    def chosen(self) -> list[int]:
-        """The windows that are predicted, of their split."""
-        return spaced(len(self.splits[self.held_out_split]), self.num_windows)
-
-    @property
-    def drawn(self) -> Sequence[int]:
-        """Some samples of each of a few windows."""
-        each = min(DRAWN_EACH, self.draws)
-        windows = spaced(len(self.chosen()), DRAWN_WINDOWS)
-        return [window * self.draws + i for window in windows for i in range(each)]
-
-    def held_out(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Windows of which a part is known, each for ``draws`` indices in turn."""
-        windows = torch.tensor(indices) // self.draws % len(self.chosen())
-        places = torch.tensor(self.chosen())[windows]
-        batch = self.splits[self.held_out_split].__getitems__(places.tolist())
-        return batch | {"known": self.known(places), "window": windows}
 
     def known(self, places: Int[Tensor, " b"]) -> Bool[Tensor, "b c length"]:
         """What is known of windows at these places of their split, if it was measured."""

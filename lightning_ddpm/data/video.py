@@ -1,23 +1,19 @@
 """What data modules of videos share: which frames are known of those that are held out."""
 
 from abc import ABC
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from lightning_ddpm.data.base import ArrayDataModule
+from lightning_ddpm.data.paired import PairedDataModule
 from lightning_ddpm.judge import VideoJudge
-from lightning_ddpm.shapes import spaced
-
-DRAWN_VIDEOS, DRAWN_EACH = 4, 2
 
 Task = Literal["prediction", "infilling"]
 
 
-class VideoDataModule(ArrayDataModule, ABC):
+class VideoDataModule(PairedDataModule, ABC):
     """Videos of which frames are asked for.
 
     Args:
@@ -37,6 +33,8 @@ class VideoDataModule(ArrayDataModule, ABC):
     Raises:
         ValueError: if an argument is out of range.
     """
+
+    drawn_each = 2
 
     def __init__(
         self,
@@ -58,47 +56,22 @@ class VideoDataModule(ArrayDataModule, ABC):
             raise ValueError(f"length must be at least {frames} frames, got {length}")
         if task not in get_args(Task):
             raise ValueError(f"task must be prediction or infilling, got {task}")
-        super().__init__(batch_size, num_workers, draws * num_videos, sample_batch_size)
+        super().__init__(draws, num_videos, batch_size, num_workers, sample_batch_size)
         self.frames = frames
         self.length = length or frames
         self.observe = observe
         self.task: Task = task
-        self.draws = draws
-        self.num_videos = num_videos
 
-    def known(self) -> Bool[Tensor, " frames"]:
-        """Which frames are known of videos that are held out."""
+    def known(self, places: Int[Tensor, " b"]) -> Bool[Tensor, "b frames"]:
+        """Which frames are known of videos at these places of their split."""
         place, hidden = torch.arange(self.frames), self.frames - self.observe
         first = self.observe if self.task == "prediction" else self.observe // 2
-        return (place < first) | (place >= first + hidden)
-
-    def held_out(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Videos of which some frames are known, each for ``draws`` indices in turn."""
-        chosen, window = torch.tensor(self.chosen()), torch.tensor(indices) // self.draws
-        places = chosen[window % len(chosen)].tolist()
-        videos = self.splits[self.held_out_split].__getitems__(places)
-        return videos | {"known": self.known().expand(len(indices), -1), "window": window}
-
-    def chosen(self) -> list[int]:
-        """The videos that are predicted, of their split."""
-        return spaced(len(self.splits[self.held_out_split]), self.num_videos)
-
-    def setup(self, stage: str) -> None:
-        """Find the videos; there may be fewer than were asked for."""
-        super().setup(stage)
-        if self.splits:
-            self.num_samples = self.draws * len(self.chosen())
+        return ((place < first) | (place >= first + hidden)).expand(len(places), -1)
 
     @property
     def facts(self) -> dict[str, Any]:
         """How many frames the network sees."""
         return super().facts | {"frames": self.frames}
-
-    @property
-    def drawn(self) -> Sequence[int]:
-        """Some samples of each of a few videos."""
-        videos, each = spaced(len(self.chosen()), DRAWN_VIDEOS), min(DRAWN_EACH, self.draws)
-        return [video * self.draws + i for video in videos for i in range(each)]
 
     def judge(self) -> VideoJudge:
         """The judge of samples of videos that are held out."""

@@ -5,19 +5,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics.utilities import dim_zero_cat
 
-from lightning_ddpm.judge.base import Judge
 from lightning_ddpm.judge.baselines import Batch, baselines
 from lightning_ddpm.judge.crps import Ensemble, Values, coverage, crps, csdi_crps
-from lightning_ddpm.media.base import grouped
+from lightning_ddpm.judge.paired import PairedJudge
 
 PARTS = 4  # of the horizon
 
 
-class SeriesJudge(Judge):
+class SeriesJudge(PairedJudge):
     """Compares samples of windows with the truth, and with simple methods of the same windows.
 
     Of each series, where it was not known: the CRPS, from the samples and as CSDI has it; how often
@@ -35,9 +32,6 @@ class SeriesJudge(Judge):
         forecasts: whether the end is asked for, and not gaps.
     """
 
-    series: list[Tensor]
-    indices: list[Tensor]
-    paired = True
     baselines: dict[str, Values] | None = None
 
     def __init__(
@@ -49,43 +43,15 @@ class SeriesJudge(Judge):
         most: int,
         forecasts: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(held_out, draws, most)
         self.train_windows = train
-        self.held_out = held_out
         self.names = names
-        self.draws = self.together = draws
-        self.samples = self.usual = most
         self.forecasts = forecasts
-        for name in ("series", "indices"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    @property
-    def most(self) -> int:
-        """All samples of all windows."""
-        return self.samples
-
-    def update(
-        self,
-        samples: Float[Tensor, "n c length"],
-        index: Int[Tensor, " n"],
-        label: Tensor | None = None,
-    ) -> None:
-        """Add samples and their places among all."""
-        self.series.append(samples)
-        self.indices.append(index)
-
-    def floors(
-        self, size: int, labels: Tensor | None = None, rank: int = 0, processes: int = 1
-    ) -> dict[str, float]:
-        """None: what a perfect forecast would have is not known of real data."""
-        return {}
 
     def compute(self) -> dict[str, Tensor]:
         """The figures, as ``crps/NAME`` of each series of which something was asked for."""
-        index, order = dim_zero_cat(self.indices).cpu().sort()
-        windows = {"series": dim_zero_cat(self.series).cpu()[order], "window": index // self.draws}
-        asked = {n: v.cpu() for n, v in self.held_out(index[:: self.draws].tolist()).items()}
-        ensemble = grouped(windows, "series")["series"].movedim(1, -1).numpy()
+        series, asked = self.beside_truth()
+        ensemble = series.movedim(1, -1).numpy()
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # means of nothing
             figures = self.compared(ensemble, asked)
         return {

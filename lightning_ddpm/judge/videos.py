@@ -8,11 +8,10 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
-from torchmetrics.utilities import dim_zero_cat
 
-from lightning_ddpm.judge.base import BATCH, Judge
+from lightning_ddpm.judge.base import BATCH
 from lightning_ddpm.judge.features import DigitFeatures
-from lightning_ddpm.media.base import grouped
+from lightning_ddpm.judge.paired import PairedJudge
 from lightning_ddpm.observation.video import nearest_frames
 
 MEAN_OF = 8  # samples
@@ -21,7 +20,7 @@ SIMPLE = ("black", "average", "copy")
 FIGURES = ("error_one", "error_mean", "error_after_bounces", "ssim", "digits_kept", "place_error")
 
 
-class VideoJudge(Judge):
+class VideoJudge(PairedJudge):
     """Compares samples of videos with the truth, in the frames that were not known.
 
     Errors are squared, of values from 0 to 1, and summed over a frame, as the literature has them:
@@ -40,10 +39,6 @@ class VideoJudge(Judge):
         features: reads digits; ``DigitFeatures()`` if not given.
     """
 
-    videos: list[Tensor]
-    indices: list[Tensor]
-    paired = True
-
     def __init__(
         self,
         held_out: Callable[[Sequence[int]], Mapping[str, Tensor]],
@@ -51,41 +46,12 @@ class VideoJudge(Judge):
         most: int,
         features: DigitFeatures | None = None,
     ) -> None:
-        super().__init__()
-        self.held_out = held_out
-        self.draws = self.together = draws
-        self.samples = self.usual = most
+        super().__init__(held_out, draws, most)
         self.extractor = features or DigitFeatures()
-        for name in ("videos", "indices"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    @property
-    def most(self) -> int:
-        """All samples of all videos."""
-        return self.samples
-
-    def update(
-        self,
-        samples: UInt8[Tensor, "n c frames h w"],
-        index: Int[Tensor, " n"],
-        label: Tensor | None = None,
-    ) -> None:
-        """Add samples and their places among all."""
-        self.videos.append(samples)
-        self.indices.append(index)
-
-    def floors(
-        self, size: int, labels: Tensor | None = None, rank: int = 0, processes: int = 1
-    ) -> dict[str, float]:
-        """None: those there are stand among the figures."""
-        return {}
 
     def compute(self) -> dict[str, Tensor]:
         """The figures."""
-        index, order = dim_zero_cat(self.indices).cpu().sort()
-        together = {"videos": dim_zero_cat(self.videos).cpu()[order], "window": index // self.draws}
-        asked = {n: v.cpu() for n, v in self.held_out(index[:: self.draws].tolist()).items()}
-        return self.compared(grouped(together, "videos")["videos"], asked)
+        return self.compared(*self.beside_truth())
 
     def compared(
         self, videos: UInt8[Tensor, "n samples c frames h w"], asked: Mapping[str, Tensor]

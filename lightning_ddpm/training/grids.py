@@ -24,14 +24,14 @@ def draw_grid(trainer: Trainer, model: Diffusion, seed: int) -> Path | None:
         progress = shows_progress(trainer)
         x0 = model.sample(indices=indices, seed=seed, progress=progress, **asked.options)
     arrays = arrays_of(model, x0, asked)
-    picture, gif = model.medium.picture(arrays), model.medium.gif(arrays)
+    picture = model.medium.picture(arrays)
     if folder is None or picture is None:
         return None
     path = folder / "grids" / f"step-{trainer.global_step:06d}.png"
     write_png(picture, path)
     if logger := tensorboard(trainer):
         logger.experiment.add_image("samples", picture, trainer.global_step)
-    if gif is not None:
+    if (gif := model.medium.gif(arrays)) is not None:
         show_gif(trainer, "moving_samples", gif)
     return path
 
