@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 NOTE = ".written"
 
@@ -26,8 +27,8 @@ def path_of(name: str | Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, which becomes ``path`` if no error is raised."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Give a new temporary path to write to, which becomes ``path`` if no error is raised."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)

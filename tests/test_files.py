@@ -22,6 +22,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_who_write_the_same_file_leave_one_of_theirs(tmp_path: Path) -> None:
+    # As runs that are started together, on a machine where MNIST is still packed.
+    path = tmp_path / "train-images"
+    with replacing(path) as one, replacing(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     require_writable(tmp_path / "a" / "b")
     assert not list((tmp_path / "a" / "b").iterdir())
