@@ -26,9 +26,10 @@ def stages(scheme: Scheme, length: int, known: int, frames: int) -> Iterator[Sta
     """The stages in which a video is made, as in FDM (Harvey et al. 2022, arXiv 2205.11495).
 
     Half of the frames that the model sees at once are new, and the others are the nearest observed
-    or generated ones. ``autoregressive`` goes from front to back; ``hierarchical`` does so twice,
-    first with every fourth frame, then with those in between (their Hierarchy-2 spreads the first
-    level over the whole video, which asks for a model that was trained on videos as long).
+    or generated ones; where these are too few, more frames are new.
+    ``autoregressive`` goes from front to back; ``hierarchical`` does so twice, first with every
+    fourth frame, then with those in between (their Hierarchy-2 spreads the first level over the
+    whole video, which asks for a model that was trained on videos as long).
 
     Args:
         scheme: the order of the frames.
@@ -39,12 +40,13 @@ def stages(scheme: Scheme, length: int, known: int, frames: int) -> Iterator[Sta
     rest = range(known, length)
     coarse = range(known + SPACING - 1, length, SPACING) if scheme == "hierarchical" else range(0)
     made = [*range(known)]
-    for level in ([*coarse], [i for i in rest if i not in coarse]):
-        while level:
-            new = max(frames // 2, frames - len(made))
-            latent, level = level[:new], level[new:]
+    for level in (coarse, rest):
+        while left := [i for i in level if i not in made]:
+            latent = left[: frames // 2]
+            short = max(frames - len(made) - len(latent), 0)
+            latent += [i for i in rest if i not in made + latent][:short]
             nearest = sorted(made, key=lambda i, new=latent: min(abs(i - j) for j in new))
-            yield Stage(latent, sorted(nearest[: frames - len(latent)]))
+            yield Stage(sorted(latent), sorted(nearest[: frames - len(latent)]))
             made += latent
 
 

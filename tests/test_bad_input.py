@@ -32,7 +32,7 @@ LINES = [
     ("--ema.decay 2", "decay"),
     ("--source moon", "source"),
     ("--config moon", "moon"),
-    ("--network Moon", "expected MLP, Transformer, UNet, VideoUNet, or module.Class"),
+    ("--network Moon", "expected MLP, StackedUNet, Transformer, UNet, VideoUNet, or module.Class"),
     ("--sampler ddim", "expected Ancestral, DDIM, DPMSolver, Heun, or module.Class"),
     ("--network moon.Missing", "No module named 'moon'"),
     ("--sampler toys.Missing", "module 'toys' has no attribute 'Missing'"),

@@ -6,7 +6,7 @@ from conftest import concrete_classes
 from torch import nn
 
 from lightning_ddpm import networks
-from lightning_ddpm.networks import MLP, Network, UNet, VideoUNet
+from lightning_ddpm.networks import MLP, Network, StackedUNet, UNet, VideoUNet
 from lightning_ddpm.networks.layers import Shuffle, TimeEmbedding, Upsample
 
 NETWORKS = concrete_classes(networks, Network)
@@ -36,7 +36,7 @@ def check_contract(network: nn.Module, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("cls", NETWORKS)
 def test_contract(cls: type[nn.Module]) -> None:
-    shape = (1, 3, 16, 16) if cls is VideoUNet else (1, 28, 28)
+    shape = {VideoUNet: (1, 3, 16, 16), StackedUNet: (1, 16, 16, 16)}.get(cls, (1, 28, 28))
     check_contract(randomised(cls()).eval(), shape)  # some have dropout
 
 

@@ -32,7 +32,8 @@ SUBCOMMANDS = tuple(LightningCLI.subcommands())
 LIMITS = [f"limit_{split}_batches" for split in ("train", "val", "test", "predict")]
 # By the data, where a recipe has None:
 DECIDED = (
-    *("shape", "in_channels", "num_classes", "mean", "std", "names", "horizon", "ahead", "frames"),
+    *("shape", "in_channels", "num_classes", "mean", "std", "names", "horizon", "ahead"),
+    *("frames", "observe"),
 )
 
 

@@ -1,16 +1,14 @@
 """What data modules of videos share: which frames are known of those that are held out."""
 
 from abc import ABC
-from typing import Any, Literal, get_args
+from typing import Any
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from lightning_ddpm.data.paired import PairedDataModule
 from lightning_ddpm.judge import VideoJudge
-
-Task = Literal["prediction", "infilling"]
+from lightning_ddpm.observation.video import TASKS, Task, asked_frames
 
 
 class VideoDataModule(PairedDataModule, ABC):
@@ -54,7 +52,7 @@ class VideoDataModule(PairedDataModule, ABC):
             raise ValueError(f"observe must be from 0 to below {frames} frames, got {observe}")
         if length is not None and length < frames:
             raise ValueError(f"length must be at least {frames} frames, got {length}")
-        if task not in get_args(Task):
+        if task not in TASKS:
             raise ValueError(f"task must be prediction or infilling, got {task}")
         super().__init__(draws, num_videos, batch_size, num_workers, sample_batch_size)
         self.frames = frames
@@ -64,14 +62,12 @@ class VideoDataModule(PairedDataModule, ABC):
 
     def known(self, places: Int[Tensor, " b"]) -> Bool[Tensor, "b frames"]:
         """Which frames are known of videos at these places of their split."""
-        place, hidden = torch.arange(self.frames), self.frames - self.observe
-        first = self.observe if self.task == "prediction" else self.observe // 2
-        return ((place < first) | (place >= first + hidden)).expand(len(places), -1)
+        return asked_frames(self.frames, self.observe, self.task).expand(len(places), -1)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How many frames the network sees."""
-        return super().facts | {"frames": self.frames}
+        """How many frames the network sees, and how many of them are known."""
+        return super().facts | {"frames": self.frames, "observe": self.observe}
 
     def judge(self) -> VideoJudge:
         """The judge of samples of videos that are held out."""

@@ -2,8 +2,9 @@
 
 from lightning_ddpm.networks.base import Network
 from lightning_ddpm.networks.mlp import MLP
+from lightning_ddpm.networks.stacked import StackedUNet
 from lightning_ddpm.networks.transformer import Transformer
 from lightning_ddpm.networks.unet import UNet
 from lightning_ddpm.networks.video import VideoUNet
 
-__all__ = ["MLP", "Network", "Transformer", "UNet", "VideoUNet"]
+__all__ = ["MLP", "Network", "StackedUNet", "Transformer", "UNet", "VideoUNet"]

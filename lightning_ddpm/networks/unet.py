@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_ddpm.networks.base import Network
@@ -116,6 +117,12 @@ class UNet(Network):
         if self.label is not None:
             unknown = torch.full_like(t, -1, dtype=torch.long)
             embedding = embedding + self.label(unknown if condition is None else condition)
+        return self.of(x_t, embedding, weak)
+
+    def of(
+        self, x_t: Samples, embedding: Float[Tensor, "b dim"], weak: Mask | None = None
+    ) -> Output:
+        """Predict from noisy samples and an ``embedding`` (b, dim) of all that is told of them."""
         modulation = self.modulation(F.silu(embedding))[(..., *[None] * self.dims)]
         factors = iter([part.chunk(2, dim=1) for part in modulation.split(self.widths, dim=1)])
         if self.dims == 2:

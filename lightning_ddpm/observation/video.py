@@ -1,7 +1,9 @@
 """What may be known of videos: some of their frames."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -12,30 +14,41 @@ from lightning_ddpm.noise import Noise
 from lightning_ddpm.observation.base import Given, Observation, Training, uniforms
 from lightning_ddpm.shapes import Known, Samples, expand_like
 
+Task = Literal["prediction", "infilling"]
+TASKS: tuple[Task, ...] = get_args(Task)
+
 
 @dataclass
 class Frames(Observation):
     """Videos of which some frames are known (FDM, Harvey et al. 2022, arXiv 2205.11495).
 
-    In training, groups of evenly spaced frames are drawn until there are enough, as there, but that
-    a group that is too large is cut and not left out: their size is uniform, their spacing
-    log-uniform, and each but the first is observed or latent, at even odds. The network is told the
-    index of each frame, so that frames of a longer video can be far apart. Where a batch says which
-    frames are ``known`` (b, frames), that is taken, and all are shown.
+    Of 75 training videos in a hundred, frames that follow one another are shown, of which the first
+    are known; of ten more, the first and the last. For the others, groups of evenly spaced frames
+    are drawn until there are enough, as in FDM, but that a group that is too large is cut and not
+    left out: their size is uniform, their spacing log-uniform, and each but the first is observed
+    or latent, at even odds. The network is told the index of each frame, so that frames of a longer
+    video can be far apart. Where a batch says which frames are ``known`` (b, frames), that is
+    taken, and all are shown.
 
     Args:
         frames: how many of a training video the network sees; in a recipe as many as held-out
             videos have, else all if not given.
+        observe: how many of frames that follow one another are known; in a recipe as many as of
+            held-out videos, else half of them if not given.
 
     Raises:
-        ValueError: if ``frames`` is below 2; when it is used, if the samples are no videos.
+        ValueError: if ``frames`` is below 2, or ``observe`` not below it; when it is used, if the
+            samples are no videos.
     """
 
     frames: int | None = None
+    observe: int | None = None
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 2:
             raise ValueError(f"frames must be at least 2, got {self.frames}")
+        if self.observe is not None and not 0 <= self.observe < (self.frames or math.inf):
+            raise ValueError(f"observe must be from 0 to below frames, got {self.observe}")
 
     def shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """That of as many frames."""
@@ -50,8 +63,14 @@ class Frames(Observation):
             )
         if isinstance(batch, Mapping) and "known" in batch:
             return self.of(x0, batch["known"])
-        u = uniforms(noise, (self.shape(x0.shape[1:])[1], 4), x0)
-        positions, known = drawn_frames(u, x0.shape[2])
+        frames, total = self.shape(x0.shape[1:])[1], x0.shape[2]
+        positions, known = drawn_frames(uniforms(noise, (frames, 4), x0), total)
+        u, place = uniforms(noise, (2,), x0)[..., None], torch.arange(frames, device=x0.device)
+        kind, start = u[:, 0], (u[:, 1] * (total - frames + 1)).long()
+        observe = frames // 2 if self.observe is None else self.observe
+        first, both = (asked_frames(frames, observe, task).to(x0.device) for task in TASKS)
+        positions = torch.where(kind < 0.85, start + place, positions)
+        known = torch.where(kind < 0.75, first, torch.where(kind < 0.85, both, known))
         return self.of(taken(x0, positions), known, positions)
 
     def of(
@@ -70,6 +89,13 @@ class Frames(Observation):
     def shown(self, given: Given) -> dict[str, Tensor]:
         """Which frames are known."""
         return {"known": given.known[:, 0, :, 0, 0]}
+
+
+def asked_frames(frames: int, observe: int, task: Task) -> Bool[Tensor, " frames"]:
+    """Which frames are known, if ``observe`` are: the first, or the first and the last."""
+    first = observe if task == "prediction" else observe // 2
+    place = torch.arange(frames)
+    return (place < first) | (place >= first + frames - observe)
 
 
 def frames_known(known: Bool[Tensor, "b frames"], x0: Samples) -> Known:
