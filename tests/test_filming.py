@@ -81,7 +81,7 @@ def test_test_prints_figures_beside_those_of_simple_methods(folder: Path, capfd)
     told = capfd.readouterr().out
     assert re.search(r"samples +truth +black +average +copy\n", told)
     for name in ("error_one", "error_mean", "ssim", "digits_kept", "place_error"):
-        assert re.search(rf"^{name} +\d", told, re.MULTILINE)
+        assert re.search(rf"^{name} +-?\d", told, re.MULTILINE)
     assert "loses to black" in told
 
 

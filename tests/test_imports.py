@@ -43,7 +43,7 @@ ROOMS = CORE | {
     "checkpoints": {"files", "parts", "diffusion"},
     "configs": set(),
     "judge": {"shapes", "files", "pictures", "media", "observation", "likelihood"},
-    "data": {"shapes", "files", "noise", "pictures", "judge"},
+    "data": {"shapes", "files", "noise", "pictures", "observation", "judge"},
     "training": {"batch", "files", "noise", "objective", "likelihood", "media", "parts"}
     | {"diffusion", "observation", "shapes", "checkpoints", "judge", "data"},
     "cli": {
@@ -60,7 +60,7 @@ ROOMS = CORE | {
 }
 FREE = {"__init__"}
 SHARED = {"base", "images", "layers", "order", "tables", "windows"}
-SHARED |= {"folder", "mnist", "paired", "video"}  # in a room
+SHARED |= {"folder", "mnist", "paired", "unet", "video"}  # in a room
 HEAVY = {"lightning", "pytorch_lightning", "torchmetrics", "tensorboard"}
 LIGHT = {"torch", "numpy", "jaxtyping", "tqdm", *sys.stdlib_module_names}
 

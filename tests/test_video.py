@@ -222,8 +222,9 @@ def test_frames_are_told_apart_by_their_distance_alone() -> None:
 def test_frames_are_channels_of_one_image() -> None:
     network = loud(StackedUNet(3, 2, (8, 8), 1))
     x, t = torch.randn(2, 2, 3, 8, 8), torch.tensor([3, 700])
-    nn.init.zeros_(network.spacing[2].weight)
-    nn.init.zeros_(network.spacing[2].bias)
+    for layer in (network.spacing[2], network.past):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
     # Oracle: its UNet, of pixels that are put in their places one by one.
     image, expected = torch.zeros(2, 24, 4, 4), torch.zeros(2, 1, 3, 8, 8)
     for c, f, y, x_ in np.ndindex(2, 3, 8, 8):
@@ -232,6 +233,8 @@ def test_frames_are_channels_of_one_image() -> None:
     for f, y, x_ in np.ndindex(3, 8, 8):
         expected[:, 0, f, y, x_] = found[:, (f * 2 + y % 2) * 2 + x_ % 2, y // 2, x_ // 2]
     torch.testing.assert_close(network(x, t), expected)
+    nn.init.constant_(network.past.bias, 0.5)  # what is seen of the samples goes past
+    torch.testing.assert_close(network(x, t), expected + 0.5 * x[:, :1])
     loud(network)
     near = torch.tensor([[0, 1, 2], [4, 5, 6]])
     torch.testing.assert_close(network(x, t, positions=near), network(x, t))
