@@ -3,11 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_ddpm.shapes import Condition, Mask, TimeSteps, expand_like
+from lightning_ddpm.shapes import Condition, Mask, Samples, TimeSteps, expand_like
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -134,6 +134,11 @@ class Shuffle(nn.Module):
         x = x.reshape(len(x), -1, *[2] * n, *spatial)  # (b, c, 2, ..., *spatial)
         order = [axis for i in range(n) for axis in (2 + n + i, 2 + i)]
         return x.permute(0, 1, *order).reshape(len(x), -1, *(2 * size for size in spatial))
+
+
+def in_order(x_t: Samples) -> Int[Tensor, "b n"]:
+    """The indices 0, 1, ... along the first spatial axis of each sample."""
+    return torch.arange(x_t.shape[2], device=x_t.device).expand(len(x_t), -1)
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:

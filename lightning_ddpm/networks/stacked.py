@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_ddpm.networks.base import Network
+from lightning_ddpm.networks.layers import in_order
 from lightning_ddpm.networks.unet import UNet
 from lightning_ddpm.shapes import Condition, Output, Samples, TimeSteps
 
@@ -49,7 +50,7 @@ class StackedUNet(Network):
             raise ValueError(f"frames and patch must be at least 1, got {frames} and {patch}")
         seen, made = (frames * c * patch**2 for c in (in_channels, out_channels or in_channels))
         self.unet = UNet(seen, channels, made)
-        dim = 4 * channels[0]
+        dim = self.unet.modulation.in_features
         self.spacing = nn.Sequential(nn.Linear(frames, dim), nn.SiLU(), nn.Linear(dim, dim))
         # The noise of all frames does not fit through the finest level's channels: it goes past.
         self.past = nn.Linear(dim, out_channels or in_channels)
@@ -74,8 +75,7 @@ class StackedUNet(Network):
                 f"this StackedUNet needs {self.frames} frames whose height and width divide by "
                 f"{divisor}, got {tuple(x_t.shape[1:])}"
             )
-        if positions is None:
-            positions = torch.arange(self.frames, device=x_t.device).expand(len(x_t), -1)
+        positions = in_order(x_t) if positions is None else positions
         apart = positions.diff(dim=1, prepend=positions[:, :1]).to(x_t).log1p()
         embedding = self.unet.embedding(t) + self.spacing(apart)
         x = F.pixel_unshuffle(x_t.flatten(1, 2), self.patch)

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_ddpm.networks.base import Network
-from lightning_ddpm.networks.layers import ResidualBlock, TimeEmbedding, Upsample, group_norm
+from lightning_ddpm.networks.layers import (
+    ResidualBlock,
+    TimeEmbedding,
+    Upsample,
+    group_norm,
+    in_order,
+)
 from lightning_ddpm.shapes import Condition, Output, Samples, TimeSteps
 
 ATTENTION_LEVELS = 2  # from the coarsest
@@ -98,8 +104,7 @@ class VideoUNet(Network):
                 f"divide by {divisor}, got {tuple(x_t.shape[1:])}"
             )
         b, frames = x_t.shape[0], x_t.shape[2]
-        if positions is None:
-            positions = torch.arange(frames, device=x_t.device).expand(b, frames)
+        positions = in_order(x_t) if positions is None else positions
         told = self.modulation(F.silu(self.embedding(t))).repeat_interleave(frames, 0)
         factors = told[..., None, None].split(self.widths, dim=1)
         blocks = [*self.encoder, self.middle, *self.decoder]
